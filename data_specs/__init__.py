@@ -1,1 +1,39 @@
-"""data_specs."""
+"""What a row of data is: samples, boxes, and the parquet files they are kept in.
+
+A row number counts from 0. Nothing here decodes an image unless `ImageRef.open` is called.
+"""
+
+from data_specs.boxes import SPACES, Box, Space, convert, iou, is_inside
+from data_specs.parquet import file_uses, read_rows, read_samples
+from data_specs.parquet_write import write_samples
+from data_specs.sample import (
+    IMAGE_MARKER,
+    DataSpecError,
+    ImageRef,
+    Message,
+    Problem,
+    RewardSpec,
+    Sample,
+    shorten,
+)
+
+__all__ = [
+    "IMAGE_MARKER",
+    "SPACES",
+    "Box",
+    "DataSpecError",
+    "ImageRef",
+    "Message",
+    "Problem",
+    "RewardSpec",
+    "Sample",
+    "Space",
+    "convert",
+    "file_uses",
+    "iou",
+    "is_inside",
+    "read_rows",
+    "read_samples",
+    "shorten",
+    "write_samples",
+]
