@@ -1,0 +1,1 @@
+"""Model families that the trainer can build."""

@@ -1,0 +1,38 @@
+"""MiniMax-VL: vision tower, projector and hybrid lightning/softmax MoE decoder."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+)
+
+from .cache import MiniMaxVLCache
+from .configuration import MiniMaxVLConfig, MiniMaxVLTextConfig, MiniMaxVLVisionConfig
+from .lightning import lightning_attention, lightning_step
+from .modeling import MiniMaxVLForConditionalGeneration
+from .processing import MiniMaxVLImageProcessor, MiniMaxVLProcessor
+from .tokenizer import build_tokenizer, placeholder_ids
+
+AutoConfig.register("minimax_vl_01", MiniMaxVLConfig, exist_ok=True)
+AutoModelForImageTextToText.register(
+    MiniMaxVLConfig, MiniMaxVLForConditionalGeneration, exist_ok=True
+)
+AutoProcessor.register(MiniMaxVLConfig, MiniMaxVLProcessor, exist_ok=True)
+AutoImageProcessor.register(
+    MiniMaxVLConfig, slow_image_processor_class=MiniMaxVLImageProcessor, exist_ok=True
+)
+
+__all__ = [
+    "MiniMaxVLCache",
+    "MiniMaxVLConfig",
+    "MiniMaxVLForConditionalGeneration",
+    "MiniMaxVLImageProcessor",
+    "MiniMaxVLProcessor",
+    "MiniMaxVLTextConfig",
+    "MiniMaxVLVisionConfig",
+    "build_tokenizer",
+    "lightning_attention",
+    "lightning_step",
+    "placeholder_ids",
+]
