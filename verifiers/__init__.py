@@ -1,1 +1,30 @@
-"""verifiers."""
+"""How responses are judged: one verdict type, one verifier per kind of answer, no torch."""
+
+from verifiers.box_text import parse_boxes
+from verifiers.iou_rule import AveragedIou, FixedIou, IouRule, ScoreContext, StagedIou
+from verifiers.params import ParamError
+from verifiers.pool import ScoringPool, score_batch
+from verifiers.registry import VERIFIERS, Verifier, find_verifier, verifier_names
+from verifiers.scoring import check_spec, score
+from verifiers.verdict import UNSCORED, Status, Verdict
+
+__all__ = [
+    "UNSCORED",
+    "VERIFIERS",
+    "AveragedIou",
+    "FixedIou",
+    "IouRule",
+    "ParamError",
+    "ScoreContext",
+    "ScoringPool",
+    "StagedIou",
+    "Status",
+    "Verdict",
+    "Verifier",
+    "check_spec",
+    "find_verifier",
+    "parse_boxes",
+    "score",
+    "score_batch",
+    "verifier_names",
+]
