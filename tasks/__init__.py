@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from tasks.arithmetic import font_geometry, mnist_sum
 from tasks.charts import stocks_lines, vega_bars
 from tasks.counting import mnist_count, openmoji_count
@@ -20,6 +22,9 @@ from tasks.task import (
     Split,
     Task,
 )
+
+ENTRY_POINTS = "vl_triune.tasks"
+"""Entry-point group by which another package adds a `Task`."""
 
 TASKS: dict[str, Task] = {
     "math": Task(
@@ -80,7 +85,28 @@ TASKS: dict[str, Task] = {
 }
 """Task kind -> its makers; the eight kinds of V-Triune, and Easy-VQA apart from them."""
 
+
+def installed_tasks() -> dict[str, Task]:
+    """`TASKS` and the tasks that installed packages add under the group `vl_triune.tasks`.
+
+    Raises:
+        ValueError: an entry point is not a `Task`, or takes a name or source that is in use.
+    """
+    tasks = dict(TASKS)
+    for entry in entry_points(group=ENTRY_POINTS):
+        task: object = entry.load()
+        taken = {source for known in tasks.values() for source in known.sources}
+        if not isinstance(task, Task) or task.name in tasks or taken & set(task.sources):
+            raise ValueError(
+                f"entry point {entry.name!r} ({entry.value}) of group {ENTRY_POINTS}: found "
+                f"{task!r}, allowed: a tasks.Task whose name and sources are new; rename it"
+            )
+        tasks[task.name] = task
+    return tasks
+
+
 __all__ = [
+    "ENTRY_POINTS",
     "TASKS",
     "Maker",
     "MissingDataError",
@@ -89,4 +115,5 @@ __all__ = [
     "SceneObject",
     "Split",
     "Task",
+    "installed_tasks",
 ]

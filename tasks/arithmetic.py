@@ -115,9 +115,7 @@ def _rectangle_scene(rng: np.random.Generator, split: Split) -> Scene:
     below = (x + width_px // 2 - 4, y + height_px + 13)
     beside = (x - 11, y + height_px // 2 + 5)
     for side, (at_x, baseline) in ((width, below), (height, beside)):
-        objects += write(
-            canvas, str(side), at_x, baseline, font=font, size=13, colour=ink
-        )
+        objects += write(canvas, str(side), at_x, baseline, font=font, size=13, colour=ink)
     questions = (
         boxed("area", "find the area.", width * height, _MATH),
         boxed("perimeter", "find the perimeter.", 2 * (width + height), _MATH),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,9 +20,9 @@ import numpy as np
 from PIL import Image
 
 from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
-from tasks import TASKS
+from tasks import installed_tasks
 from tasks.card import LICENCES, data_card
-from tasks.task import NUM_QUESTIONS, SIZE_PX, Pixels, Scene, Split, per_mille
+from tasks.task import NUM_QUESTIONS, SIZE_PX, Maker, Pixels, Scene, Split, Task, per_mille
 
 SplitName = Literal["train", "test"]
 Icons = Literal["seen", "unseen"]
@@ -93,14 +94,20 @@ def build(
         ValueError: an unknown source, or a count below 1.
         MissingDataError: a package of the extra `data` is absent.
     """
-    _check(sources, num_train_images, num_heldout_images)
+    tasks = installed_tasks()
+    _check(tasks, sources, num_train_images, num_heldout_images)
     jobs = [
         _Job(
-            out, seed, task.name, source, split, icons,
+            out,
+            seed,
+            task.name,
+            source,
+            split,
+            icons,
             num_train_images if split == "train" else num_heldout_images,
         )
         for split in splits
-        for task in TASKS.values()
+        for task in tasks.values()
         for source in task.sources
         if sources is None or source in sources
     ]
@@ -120,10 +127,14 @@ def draw_scene(
     source: str, *, seed: int, split: SplitName, index: int, icons: Icons = "seen"
 ) -> Scene:
     """The scene number `index` of a source; `icons` changes drawings, not the random stream."""
-    maker = next(t.sources[source] for t in TASKS.values() if source in t.sources)
     digest = hashlib.sha256(f"{seed}/{source}/{split}/{index}".encode()).digest()
     rng = np.random.default_rng(np.random.SeedSequence(int.from_bytes(digest[:16], "big")))
-    return maker(rng, Split(name=split, icons=icons, index=index))
+    return _makers()[source](rng, Split(name=split, icons=icons, index=index))
+
+
+@cache
+def _makers() -> dict[str, Maker]:
+    return {s: make for task in installed_tasks().values() for s, make in task.sources.items()}
 
 
 def encode_png(image: Pixels) -> bytes:
@@ -134,7 +145,7 @@ def encode_png(image: Pixels) -> bytes:
 
 
 def scene_samples(
-    scene: Scene, *, task: str, source: str, split: str, index: int
+    scene: Scene, *, task: str, source: str, split: str, index: int, licence: str = ""
 ) -> Iterator[Sample]:
     """The scene's rows: one per question, all with the same image."""
     image = ImageRef(data=encode_png(scene.image))
@@ -166,13 +177,13 @@ def scene_samples(
                 "image_height": SIZE_PX,
                 "objects": objects,
                 "question_type": question.kind,
-                "licence": LICENCES[source],
+                "licence": licence,
             },
         )
 
 
-def _check(sources: Sequence[str] | None, *counts: int) -> None:
-    known = [source for task in TASKS.values() for source in task.sources]
+def _check(tasks: Mapping[str, Task], sources: Sequence[str] | None, *counts: int) -> None:
+    known = [source for task in tasks.values() for source in task.sources]
     unknown = sorted(set(sources or ()) - set(known))
     if unknown:
         raise ValueError(f"build, sources: found {unknown!r}, allowed {known!r}; check the names")
@@ -190,6 +201,7 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[BuiltFile]:
 
 def _write_source(job: _Job) -> BuiltFile:
     num_rows = job.num_images * NUM_QUESTIONS
+    licence = LICENCES.get(job.source) or installed_tasks()[job.task].licence
     name = f"{job.split}/{job.split}_{job.task}_{job.source}_{num_rows}.parquet"
 
     def rows() -> Iterator[Sample]:
@@ -198,7 +210,12 @@ def _write_source(job: _Job) -> BuiltFile:
                 job.source, seed=job.seed, split=job.split, index=index, icons=job.icons
             )
             yield from scene_samples(
-                scene, task=job.task, source=job.source, split=job.split, index=index
+                scene,
+                task=job.task,
+                source=job.source,
+                split=job.split,
+                index=index,
+                licence=licence,
             )
 
     path = job.out / name

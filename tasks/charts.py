@@ -22,7 +22,12 @@ from tasks.task import (
 
 _PAPER: tuple[Colour, ...] = ((255, 255, 255), (248, 248, 240), (240, 246, 252))
 _FILL: tuple[Colour, ...] = (
-    (60, 110, 200), (220, 100, 50), (60, 150, 80), (150, 80, 170), (190, 60, 70), (40, 140, 150),
+    (60, 110, 200),
+    (220, 100, 50),
+    (60, 150, 80),
+    (150, 80, 170),
+    (190, 60, 70),
+    (40, 140, 150),
 )
 _INK: Colour = (24, 24, 24)
 _GRID: Colour = (208, 208, 208)
@@ -70,7 +75,7 @@ def line_windows(*, heldout: bool) -> dict[tuple[int, bool], list[Window]]:
         for count in (5, 6):
             for step in (1, 2, 3):
                 for start in range(len(run.values) - (count - 1) * step):
-                    _add_line(found, run, run.values[start :: step][:count], start)
+                    _add_line(found, run, run.values[start::step][:count], start)
     return found
 
 
@@ -84,14 +89,18 @@ def _add_line(
         found.setdefault((len(values), heights[-1] > heights[0]), []).append((run.table, heights))
 
 
-def _axes(canvas: Pixels, font: str) -> None:
+def _axes(canvas: Pixels, font: str) -> list[SceneObject]:
+    """Grid lines and axes; returns the printed marks."""
+    marks: list[SceneObject] = []
     for height in range(1, 11):
         y = _BASE - height * _UNIT
         rectangle(canvas, (_LEFT, y, 64, y + 1), (160, 160, 160) if height % 5 == 0 else _GRID)
     for height in (1, 3, 5, 7, 9):
-        write(canvas, str(height), 1, _BASE - height * _UNIT + 4, font=font, size=8, colour=_INK)
+        y = _BASE - height * _UNIT + 4
+        marks += write(canvas, str(height), 1, y, font=font, size=8, colour=_INK)
     rectangle(canvas, (_LEFT - 1, 2, _LEFT, _BASE + 1), _INK)
     rectangle(canvas, (_LEFT - 1, _BASE, 64, _BASE + 1), _INK)
+    return marks
 
 
 def _value(kind: str, text: str, height: int) -> Question:
@@ -113,11 +122,10 @@ def vega_bars(rng: np.random.Generator, split: Split) -> Scene:
     _, heights = pool[int(rng.integers(len(pool)))]
     font = draw_font(rng, split, small=True)
     canvas = plain(pick(rng, _PAPER))
-    _axes(canvas, font)
+    objects = _axes(canvas, font)
     colour = pick(rng, _FILL)
     pitch = 52 // len(heights) // 2 * 2
     width = pitch - 4
-    objects: list[SceneObject] = []
     for position, height in enumerate(heights):
         x = _LEFT + 2 + position * pitch
         box = (x, _BASE - height * _UNIT, x + width, _BASE)
@@ -143,7 +151,7 @@ def stocks_lines(rng: np.random.Generator, split: Split) -> Scene:
     _, heights = pool[int(rng.integers(len(pool)))]
     font = draw_font(rng, split, small=True)
     canvas = plain(pick(rng, _PAPER))
-    _axes(canvas, font)
+    objects = _axes(canvas, font)
     colour = pick(rng, _FILL)
     pitch = 50 // len(heights)
     spots = [
@@ -153,7 +161,6 @@ def stocks_lines(rng: np.random.Generator, split: Split) -> Scene:
     image, pen = draw(canvas)
     pen.line(spots, fill=colour, width=1)
     canvas = np.array(image)
-    objects: list[SceneObject] = []
     for position, (x, y) in enumerate(spots):
         rectangle(canvas, (x - 2, y - 2, x + 2, y + 2), colour)
         objects.append(SceneObject(label="point", box=snap(x - 2, y - 2, x + 2, y + 2)))

@@ -47,9 +47,7 @@ def openmoji_count(rng: np.random.Generator, split: Split) -> Scene:
         if spots is not None:
             break
     canvas = gradient(rng)
-    objects = tuple(
-        paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True)
-    )
+    objects = tuple(paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True))
     questions = choose_questions(rng, _questions(names, counts, "icon"))
     return Scene(image=canvas, objects=objects, questions=questions)
 

@@ -48,9 +48,7 @@ def openmoji_detect(rng: np.random.Generator, split: Split) -> Scene:
         if spots is not None:
             break
     canvas = gradient(rng)
-    objects = tuple(
-        paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True)
-    )
+    objects = tuple(paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True))
     return Scene(image=canvas, objects=objects, questions=_questions(objects, "icon"))
 
 

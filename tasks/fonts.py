@@ -10,8 +10,14 @@ from tasks.packaged import packaged_file
 from tasks.task import Split
 
 TRAIN = (
-    "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf", "DejaVuSerif.ttf",
-    "DejaVuSerif-Bold.ttf", "STIXGeneralBol.ttf", "cmss10.ttf", "cmb10.ttf",
+    "DejaVuSans.ttf",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSansMono.ttf",
+    "DejaVuSerif.ttf",
+    "DejaVuSerif-Bold.ttf",
+    "STIXGeneralBol.ttf",
+    "cmss10.ttf",
+    "cmb10.ttf",
 )
 """Files of matplotlib that training prints with."""
 HELDOUT = ("DejaVuSansMono-Bold.ttf", "Lato-Regular.ttf", "Lato-Bold.ttf", "Lato-Medium.ttf")

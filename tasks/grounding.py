@@ -72,9 +72,7 @@ def openmoji_relation(rng: np.random.Generator, split: Split) -> Scene:
         if len(offered) >= 4:
             break
     canvas = gradient(rng)
-    objects = tuple(
-        paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True)
-    )
+    objects = tuple(paste_icon(canvas, icon, spot) for icon, spot in zip(icons, spots, strict=True))
     return Scene(image=canvas, objects=objects, questions=choose_questions(rng, offered))
 
 
@@ -101,6 +99,4 @@ def mnist_colour(rng: np.random.Generator, split: Split) -> Scene:
             questions.append(_one("colour", f"box the {colour} digit.", item))
         else:
             questions.append(_one("colour_value", f"box the {colour} {digit.value}.", item))
-    return Scene(
-        image=canvas, objects=tuple(objects), questions=choose_questions(rng, questions)
-    )
+    return Scene(image=canvas, objects=tuple(objects), questions=choose_questions(rng, questions))

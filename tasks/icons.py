@@ -46,6 +46,7 @@ UNSEEN: dict[str, str] = {
 NAMES = tuple(SEEN)
 
 _RASTER_PX = 128
+_VISIBLE_ALPHA = 64
 
 
 class Icon(NamedTuple):
@@ -100,5 +101,6 @@ def _raster(code: str) -> Image.Image:
         svg_string=path.read_text(encoding="utf-8"), width=_RASTER_PX, height=_RASTER_PX
     )
     image = Image.open(io.BytesIO(bytes(encoded))).convert("RGBA")
-    visible = image.getchannel("A").point(lambda value: 255 if value > 64 else 0)
-    return image.crop(visible.getbbox())
+    visible = np.asarray(image.getchannel("A")) > _VISIBLE_ALPHA
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    return image.crop((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))

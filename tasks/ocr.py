@@ -77,9 +77,7 @@ def font_words(rng: np.random.Generator, split: Split) -> Scene:
     dark = rng.random() < 0.3
     canvas = gradient(rng, DARK if dark else LIGHT)
     ink = pick(rng, CHALK if dark else INK)
-    objects = write(
-        canvas, word, x, baseline, font=font, size=size, colour=ink, spacing=spacing
-    )
+    objects = write(canvas, word, x, baseline, font=font, size=size, colour=ink, spacing=spacing)
     offered = [
         boxed("read_word", "read the word.", word, "text"),
         boxed("read_letter", "read the first letter.", word[0], "text"),

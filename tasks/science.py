@@ -22,6 +22,10 @@ from tasks.task import (
 
 _RED: Colour = (214, 40, 40)
 _STEEL: Colour = (96, 104, 116)
+_LIGHT_NUMBER = 20
+"""Neutrons are asked of elements up to this number: two-digit differences at most."""
+_LIGHT_SHARE = 0.3
+"""Share of tiles that are drawn from those elements alone."""
 _BOX: tuple[Colour, ...] = ((250, 200, 90), (150, 200, 250), (170, 230, 150), (250, 170, 170))
 
 
@@ -32,6 +36,8 @@ def _yes(condition: bool) -> str:
 def elements_tile(rng: np.random.Generator, split: Split) -> Scene:
     """An element's tile: atomic number above, symbol in the middle, mass number below."""
     known = elements(heldout=split.heldout)
+    if rng.random() < _LIGHT_SHARE:
+        known = [element for element in known if element.number <= _LIGHT_NUMBER]
     element = known[int(rng.integers(len(known)))]
     canvas, ink = gradient(rng, LIGHT), pick(rng, INK)
     rectangle(canvas, (4, 2, 60, 62), ink)
@@ -43,15 +49,16 @@ def elements_tile(rng: np.random.Generator, split: Split) -> Scene:
     objects += write(canvas, element.symbol, middle, 39, font=font, size=22, colour=ink)
     middle = 32 - text_width(mass, font, 13) // 2
     objects += write(canvas, mass, middle, 56, font=font, size=13, colour=ink)
-    neutrons = element.mass - element.number
     offered = [
         boxed("protons", "how many protons?", element.number, "number"),
         boxed("electrons", "how many electrons?", element.number, "number"),
         boxed("mass", "what is the mass number?", element.mass, "number"),
         boxed("symbol", "what is the symbol?", element.symbol, "text"),
-        boxed("neutrons", "how many neutrons?", neutrons, "number"),
         _ask_above(rng, element.mass, range(20, 260, 20), "is the mass above"),
     ]
+    if element.number <= _LIGHT_NUMBER:
+        neutrons = element.mass - element.number
+        offered.insert(0, boxed("neutrons", "how many neutrons?", neutrons, "number"))
     return Scene(image=canvas, objects=tuple(objects), questions=choose_questions(rng, offered))
 
 
@@ -89,9 +96,7 @@ def _thermometer(rng: np.random.Generator, split: Split) -> Scene:
         y = zero - mark // 5 * per_five
         rectangle(canvas, (x + 4, y, x + (9 if mark % 10 == 0 else 7), y + 1), ink)
         if mark % 10 == 0:
-            objects += write(
-                canvas, str(mark), x + 11, y + 4, font=font, size=9, colour=ink
-            )
+            objects += write(canvas, str(mark), x + 11, y + 4, font=font, size=9, colour=ink)
     offered = [
         boxed("temperature", "what is the temperature?", degrees, "number"),
         boxed("change", "what is it after a rise of 5?", degrees + 5, "number"),

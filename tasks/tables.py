@@ -98,11 +98,14 @@ def _columns() -> Iterator[tuple[str, list[float]]]:
     yield "iowa-electricity", [float(row["net_generation"]) for row in power]
     world = _csv("bokeh_sampledata", "_data/gapminder.csv.gz")
     for name in ("fertility", "life_expectancy"):
-        yield f"gapminder {name}", [
-            float(row[name])
-            for row in world
-            if row[name] and row["year"] in ("1975", "1995", "2010")
-        ]
+        yield (
+            f"gapminder {name}",
+            [
+                float(row[name])
+                for row in world
+                if row[name] and row["year"] in ("1975", "1995", "2010")
+            ],
+        )
 
 
 def _csv(package: Literal["vega_datasets", "bokeh_sampledata"], path: str) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a task is made of: scenes with exact objects, their questions, and the makers that draw them.
+"""What a task is made of: scenes with exact objects, their questions, and their makers.
 
 A maker draws one `Scene` from a random generator; a `Task` names the makers of one task kind.
 The row that is written to disk is built from these records in `tasks.build` and nowhere else.
@@ -65,9 +65,9 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question about a scene, with its reference and its judge.
+    r"""One question about a scene, with its reference and its judge.
 
-    Example: kind `count_class`, text `count every dog.`, answer `2`, ground_truth `\\boxed{2}`,
+    Example: kind `count_class`, text `count every dog.`, answer `2`, ground_truth `\boxed{2}`,
     verifier `number`.
     """
 
@@ -118,14 +118,14 @@ class Task:
     """One sentence for the data card."""
     sources: Mapping[str, Maker]
     """data_source -> maker."""
+    licence: str = ""
+    """Licence of the images of sources that `tasks.card` does not know; empty = not stated."""
     in_macro: bool = True
     """False for sets that are trained or evaluated apart from the eight kinds."""
 
 
-def boxed(
-    kind: str, text: str, answer: object, verifier: str, **params: object
-) -> Question:
-    """A question whose answer is written in \\boxed{}."""
+def boxed(kind: str, text: str, answer: object, verifier: str, **params: object) -> Question:
+    r"""A question whose answer is written in \boxed{}."""
     if verifier == "text":
         params = {"metric": "exact", "ignore_case": False, **params}
     return Question(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-WORDS: tuple[str, ...] = tuple(
-    """
+_LIST = """
     ACID ANT APE APP ARCH ARM ASH AXE BABY BAG BALL BAND BANK BARN BAT BEAD BEAN BEAR BED BEE
     BEEF BELL BELT BIKE BIRD BOAT BOLT BONE BOOK BOOT BOW BOWL BOX BOY BUD BUG BULB BUS CAB CAGE
     CAKE CALF CAMP CAN CAP CAR CARD CART CASE CAT CAVE CELL CHIN CITY CLAY CLIP COAL COAT COD
@@ -25,12 +24,13 @@ WORDS: tuple[str, ...] = tuple(
     TAIL TANK TAPE TAXI TEA TEAM TENT TIE TILE TIN TOAD TOE TOMB TOOL TOWN TOY TRAM TRAY TREE TUB
     TUNA TURF UNIT URN VAN VASE VEIL VEST VET VINE WALL WAND WASP WAVE WAX WEB WEED WELL WHEY
     WIG WIND WINE WING WIRE WOLF WOOD WOOL WORM YAK YAM YARD YARN YEAR ZINC ZONE ZOO
-    """.split()
-)
+"""
+
+WORDS: tuple[str, ...] = tuple(_LIST.split())
 
 
 def is_heldout(key: str) -> bool:
-    """True for the fifth of all keys that only the test split shows; a fixed property of the key."""
+    """True for the fifth of all keys that only the test split shows."""
     return hashlib.sha256(key.encode()).digest()[0] % 5 == 0
 
 
