@@ -11,16 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vl.report.run_view import Interval
-
-MAX_POINTS = 240
-"""Longest line drawn, in points; longer ones are averaged in equal stretches of steps."""
-
-
-class Point(NamedTuple):
-    """A step and the number measured in it."""
-
-    x: float
-    y: float
+from vl.report.series import Point, smoothed, thinned, window_of
 
 
 class Tick(NamedTuple):
@@ -81,7 +72,8 @@ class DotRow:
 
     name: str
     kind: str
-    y: float
+    top: float
+    height: float
     dots: Sequence[Dot]
 
 
@@ -105,7 +97,7 @@ def line_panel(
     series: Sequence[tuple[str, Sequence[Point]]],
     *,
     y_range: tuple[float, float] | None = None,
-    size: tuple[float, float] = (300.0, 178.0),
+    size: tuple[float, float] = (300.0, 168.0),
 ) -> LinePanel:
     """A panel of one or more series.
 
@@ -122,7 +114,7 @@ def line_panel(
     xs = [point.x for _, _, points in drawn for point in points] or [0.0, 1.0]
     ys = [point.y for _, _, points in drawn for point in points] or [0.0, 1.0]
     y_ticks = nice_ticks(*_wide_enough(*_including(ys, y_range)), count=4)
-    x_domain = _wide_enough(min(xs), max(xs))
+    x_domain = (min(xs), max(max(xs), min(xs) + 1))
     y_domain = (y_ticks[0], y_ticks[-1])
 
     def place(points: Sequence[Point]) -> str:
@@ -143,7 +135,11 @@ def line_panel(
                 last=_plain(smooth[-1].y),
             )
         )
-    x_ticks = [x for x in nice_ticks(*x_domain, count=4) if x_domain[0] <= x <= x_domain[1]]
+    x_ticks = [
+        x
+        for x in nice_ticks(*x_domain, count=4)
+        if x_domain[0] <= x <= x_domain[1] and x == round(x)  # there is no step one and a half
+    ]
     return LinePanel(
         title=title,
         unit=unit,
@@ -171,7 +167,7 @@ def dot_chart(
         width: of the whole chart.
     """
     left, right, top = 120.0, width - 20.0, 8.0
-    gap, margin = 9.0, 10.0
+    gap, margin = 9.0, 11.0
     drawn: list[DotRow] = []
     y = top
     for name, kind, values in rows:
@@ -188,7 +184,7 @@ def dot_chart(
             for index, (phase, interval) in enumerate(shown)
         ]
         row_height = 2 * margin + gap * max(0, len(dots) - 1)
-        drawn.append(DotRow(name=name, kind=kind, y=y + row_height / 2, dots=dots))
+        drawn.append(DotRow(name=name, kind=kind, top=y, height=row_height, dots=dots))
         y += row_height
     return DotChart(
         width=width,
@@ -200,34 +196,6 @@ def dot_chart(
         ticks=[Tick(_scale(x, (0, 100), left, right), f"{x}") for x in range(0, 101, 20)],
         rows=drawn,
     )
-
-
-def window_of(num_points: int) -> int:
-    """Width of the moving mean, in points: a fifteenth of the line, odd, at least 1."""
-    return max(1, num_points // 15) | 1
-
-
-def smoothed(points: Sequence[Point], window: int) -> list[Point]:
-    """Centred moving mean; near the ends it is narrower, never shifted."""
-    half = window // 2
-    result: list[Point] = []
-    for index, (x, _) in enumerate(points):
-        reach = min(half, index, len(points) - 1 - index)
-        near = points[index - reach : index + reach + 1]
-        result.append(Point(x, sum(point.y for point in near) / len(near)))
-    return result
-
-
-def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-    """At most `limit` points: means over equal stretches of a longer line."""
-    if len(points) <= limit:
-        return list(points)
-    edges = [round(index * len(points) / limit) for index in range(limit + 1)]
-    stretches = [points[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-    return [
-        Point(sum(p.x for p in part) / len(part), sum(p.y for p in part) / len(part))
-        for part in stretches
-    ]
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from vl.report.charts import LinePanel, Point, line_panel, window_of
+from vl.report.charts import LinePanel, line_panel
 from vl.report.run_view import RunView, in_page_order
+from vl.report.series import Point, window_of
 
 
 class Quantity(NamedTuple):
@@ -41,7 +42,7 @@ QUANTITIES: dict[str, Quantity] = {
 OVERALL = ("reward", "score", "entropy", "clip_fraction", "grad_norm", "tokens_per_s")
 """Metrics of the RL stage shown as one curve each."""
 
-LOSS_STAGES = {"align": "alignment", "sft": "SFT", "control": "control (more SFT)"}
+LOSS_STAGES = {"align": "alignment", "sft": "SFT", "control": "control"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,7 @@ def verdict(run: RunView) -> list[str]:
     ]
     if "rl" not in evaluation.phases:
         warm_up = _change(evaluation, measure, "sft - init", "SFT", "the untrained model")
-        sentences = [*([warm_up] if warm_up else []), "RL has not been evaluated yet.", *sentences]
+        sentences = [_progress(run), *([warm_up] if warm_up else []), *sentences]
     return sentences
 
 
@@ -76,7 +76,7 @@ def _progress(run: RunView) -> str:
     last = run.metrics[-1]
     return (
         f"In progress: {last['stage']} step {last['step']} of {last.get('num_steps', '?')}. "
-        "There is no evaluation yet."
+        "RL has not been evaluated yet."
     )
 
 
