@@ -173,22 +173,8 @@ def _boxed(final: str) -> Answer:
         found = _SIMPLE_BOX.search(final)
         if found:
             return _checked(Answer(found.group(1)))
-    spans: list[_Span] = []
-    stack: list[int] = []  # for each open brace: where its \boxed starts, or -1
-    inner: list[int] = []  # where the content of each open box starts
-    for found in _BOX_TOKEN.finditer(final):
-        token = found.group()
-        if token == "{":
-            stack.append(-1)
-        elif token == "}":
-            if stack and (start := stack.pop()) >= 0:
-                content = inner.pop()
-                if not inner:
-                    spans.append(_Span(start, found.end(), final[content : found.start()].strip()))
-        elif token.startswith("\\boxed"):
-            stack.append(found.start())
-            inner.append(found.end())
-    if inner:
+    spans = _box_spans(final)
+    if spans is None:
         return Answer(None, "no_answer", "the last \\boxed{ is never closed")
     if not spans:
         return Answer(None, "no_answer", "neither an <answer> tag nor a \\boxed{}")
@@ -198,6 +184,26 @@ def _boxed(final: str) -> Answer:
     while text.startswith("\\boxed{") and text.endswith("}"):
         text = text[len("\\boxed{") : -1].strip()
     return _checked(Answer(text))
+
+
+def _box_spans(final: str) -> list[_Span] | None:
+    """The outermost boxes, in order; None if one is never closed."""
+    spans: list[_Span] = []
+    stack: list[int] = []  # for each open brace: where its \\boxed starts, or -1
+    contents: list[int] = []  # where the content of each open box starts
+    for found in _BOX_TOKEN.finditer(final):
+        token = found.group()
+        if token == "{":
+            stack.append(-1)
+        elif token == "}":
+            if stack and (start := stack.pop()) >= 0:
+                content = contents.pop()
+                if not contents:
+                    spans.append(_Span(start, found.end(), final[content : found.start()].strip()))
+        elif token.startswith("\\boxed"):
+            stack.append(found.start())
+            contents.append(found.end())
+    return None if contents else spans
 
 
 def _has_alternative(final: str, spans: list[_Span]) -> bool:

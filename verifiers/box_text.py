@@ -84,8 +84,9 @@ def _entries(text: str) -> list[object] | None:
         return [cast("object", value)]
     if isinstance(value, list | tuple):
         items = list(cast("list[object]", value))
-        if len(items) == 1 and isinstance(items[0], list) and not _is_corner_list(items[0]):
-            items = cast("list[object]", items[0])
+        inner = items[0] if len(items) == 1 else None
+        if isinstance(inner, list) and not _is_corner_list(cast("object", inner)):
+            return cast("list[object]", inner)
         return items
     # Cut off, or with text around it: whole objects count.
     found = list(_salvaged(text))

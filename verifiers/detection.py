@@ -255,9 +255,10 @@ def _resized_size(sample: Sample) -> tuple[int, int] | None:
 
 
 def _from_resized(box: Box, size: tuple[int, int]) -> Box:
-    """A box whose numbers are pixels of what the model saw, per mille."""
+    """A box in pixels of what the model saw, in whole per mille, cut off as upstream does."""
     seen = Box(*box.corners, box.label, "resized")
-    return convert(seen, "per_mille", resized_size=size)
+    x1, y1, x2, y2 = convert(seen, "per_mille", resized_size=size).corners
+    return Box(int(x1), int(y1), int(x2), int(y2), box.label, "per_mille")
 
 
 def _thresholds(params: Mapping[str, object], context: ScoreContext) -> tuple[float, ...]:

@@ -1,5 +1,8 @@
 """Which predicted box stands for which reference box, and the mAP of one image."""
 
+# scipy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -68,7 +71,7 @@ def match_by_label(ious: Matrix, allowed: NDArray[np.bool_], threshold: float) -
 
 
 def match_by_iou(ious: Matrix, allowed: NDArray[np.bool_], threshold: float) -> list[Match]:
-    """Pairs taken from the highest IoU down, whatever the labels; equal IoUs with equal labels first.
+    """Pairs from the highest IoU down, whatever the labels; among equals those of one label.
 
     A pair with different labels counts as found, with IoU 0: V-Triune's `iou_max_iou_first`.
     """
@@ -92,7 +95,7 @@ def match_by_iou(ious: Matrix, allowed: NDArray[np.bool_], threshold: float) -> 
 def average_precisions(
     ious: Matrix, reference_labels: Sequence[str], predicted_labels: Sequence[str]
 ) -> NDArray[np.float64]:
-    """mAP of one image at each of MAP_THRESHOLDS, COCO's definition with all confidences equal.
+    """The mAP of one image at each of MAP_THRESHOLDS, COCO's definition with all confidences equal.
 
     Boxes count in the order they were written, and boxes of classes that the reference lacks
     are not counted, so mAP alone pays for spam: use it together with the size penalty.

@@ -18,7 +18,6 @@ from verifiers.verdict import Verdict
 VERSION = "1"
 
 _ANSWER_CHARS_MAX = 200
-_YEARS = range(1000, 3000)
 _ASKS_FOR_YEAR = re.compile(r"\b(?:year|years|when|date)\b", re.IGNORECASE)
 _BARE_YEAR = re.compile(r"[12][0-9]{3}")
 
@@ -73,7 +72,7 @@ def judge(sample: Sample, response: str, context: ScoreContext) -> Verdict:
     if found == value:
         return Verdict.scored(1.0, format=form)
     if tolerance > 0.0 and not _is_year(sample, text, value):
-        near = abs(found - value) <= Fraction(str(tolerance)) * abs(value)
+        near = abs(found - value) <= _exact(tolerance) * abs(value)
         reason = f"{answer.text[:80]!r} against {text!r}, tolerance {tolerance:g}"
         return Verdict.scored(float(near), format=form, reason=reason)
     reason = f"{answer.text[:80]!r} is not {text[:80]!r}"
@@ -86,12 +85,18 @@ def _reference(ground_truth: str) -> tuple[str, Number | None] | None:
     return (text, read_number(text)) if text else None
 
 
+@lru_cache(maxsize=256)
+def _exact(tolerance: float) -> Fraction:
+    """The tolerance as it was written: 0.05 is 1/20."""
+    return Fraction(str(tolerance))
+
+
 def _is_year(sample: Sample, text: str, value: Number) -> bool:
     """Whether the reference is a year: the row says so, or else its question asks for one."""
     if "year" in sample.reward.params:
         return flag(sample.reward.params, "year", False)
     return (
-        value in _YEARS
+        isinstance(value, int)
         and _BARE_YEAR.fullmatch(text) is not None
         and _ASKS_FOR_YEAR.search(sample.question) is not None
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import multiprocessing.context
 import sys
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -53,7 +54,7 @@ class ScoringPool:
         size = max(1, min(_CHUNK_ITEMS_MAX, -(-len(light) // (4 * self.workers))))
         chunks = [light[start : start + size] for start in range(0, len(light), size)]
         futures = [self._submit(chunk, context) for chunk in chunks]
-        retried: dict[int, list[ProcessFuture]] = {}
+        retried: dict[int, list[ProcessFuture[list[Verdict]]]] = {}
         results: list[list[Verdict] | None] = []
         for index, (chunk, future) in enumerate(zip(chunks, futures, strict=True)):
             result = self._result(future, chunk)
@@ -89,10 +90,12 @@ class ScoringPool:
     ) -> None:
         self.close()
 
-    def _submit(self, chunk: list[Item], context: ScoreContext) -> ProcessFuture:
+    def _submit(self, chunk: list[Item], context: ScoreContext) -> ProcessFuture[list[Verdict]]:
         return self._pool.schedule(score_guarded, args=[chunk, context], timeout=self.time_limit_s)
 
-    def _result(self, future: ProcessFuture, chunk: list[Item]) -> list[Verdict] | Verdict:
+    def _result(
+        self, future: ProcessFuture[list[Verdict]], chunk: list[Item]
+    ) -> list[Verdict] | Verdict:
         """The chunk's verdicts, or one verdict that says why there are none."""
         name = chunk[0][0].reward.verifier
         try:

@@ -17,7 +17,7 @@ from verifiers.verdict import Verdict
 VERSION = "1"
 
 METRICS = ("exact", "anls", "cer")
-"""exact: 0 or 1. anls: similarity, 0 below the threshold. cer: 1 - character error rate, cut at 0."""
+"""exact: 0 or 1. anls: similarity, 0 below the threshold. cer: 1 - character error rate."""
 
 _TEXT_CHARS_MAX = 4096
 _LATEX_TEXT = re.compile(r"^\\(?:text|textbf|textit|texttt|mathrm|mathbf|mbox)\{(.*)\}$", re.DOTALL)
@@ -107,7 +107,7 @@ def _other_references(params: Mapping[str, object]) -> tuple[str, ...]:
     """Further right answers, from the parameter `references`."""
     value = params.get("references", ())
     if isinstance(value, list | tuple):
-        items = cast("tuple[object, ...]", tuple(value))
+        items = tuple(cast("list[object]", value))
         texts = tuple(item for item in items if isinstance(item, str) and item)
         if len(texts) == len(items):
             return texts

@@ -1,9 +1,11 @@
 """What a scoring worker has loaded before its first response: every verifier, and sympy."""
 
-import math_verify
-import rapidfuzz.distance
-import scipy.optimize
+from math_verify import parse  # pyright: ignore[reportMissingTypeStubs]
+from rapidfuzz.distance import Levenshtein
+from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
+    linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType]
+)
 
-import verifiers
+from verifiers.pool import score_guarded
 
-__all__ = ["math_verify", "rapidfuzz", "scipy", "verifiers"]
+__all__ = ["Levenshtein", "linear_sum_assignment", "parse", "score_guarded"]
