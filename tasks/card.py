@@ -115,7 +115,7 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
         "- handwriting: 1,000 digits of a fixed shuffle of 5,000 (not split by writer: "
         "the subset does not name them);",
         "- charts: the last fifth of the rows of each table; stock prices of IBM and GOOG;",
-        "- elements and words: a fifth, by a hash of the symbol or word;",
+        "- elements: lithium and every fifth after it; words: a fifth, by a hash;",
         "- fonts: Lato and DejaVu Sans Mono Bold;",
         "- grids: those of ARC's evaluation tasks that no training task has, also not in other "
         "colours or turned over;",

@@ -75,7 +75,7 @@ def arc_grids(rng: np.random.Generator, split: Split) -> Scene:
     keys = sorted(pools)
     pool = pools[keys[int(rng.integers(len(keys)))]]
     grid = _recoloured(rng, np.asarray(pool[int(rng.integers(len(pool)))]))
-    num_rows, num_columns = grid.shape
+    num_rows, num_columns = (int(length) for length in grid.shape)
     side = 60 // max(num_rows, num_columns) // 2 * 2
     left = int(rng.integers((SIZE_PX - side * num_columns) // 2 + 1)) * 2
     top = int(rng.integers((SIZE_PX - side * num_rows) // 2 + 1)) * 2
@@ -159,7 +159,8 @@ def _small_grids(tasks: _ArcTasks) -> set[Grid]:
     return {
         tuple(tuple(row) for row in grid)
         for task in tasks.values()
-        for example in (*task["train"], *task["test"])
+        for part in ("train", "test")
+        for example in task[part]
         for grid in example.values()
         if _MIN_SIDE <= len(grid) <= _MAX_SIDE and _MIN_SIDE <= len(grid[0]) <= _MAX_SIDE
     }

@@ -22,7 +22,7 @@ from tasks.task import (
 
 _RED: Colour = (214, 40, 40)
 _STEEL: Colour = (96, 104, 116)
-_LIGHT_NUMBER = 20
+_LIGHT_NUMBER = 30
 """Neutrons are asked of elements up to this number: two-digit differences at most."""
 _LIGHT_SHARE = 0.3
 """Share of tiles that are drawn from those elements alone."""
