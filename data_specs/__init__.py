@@ -4,7 +4,7 @@ A row number counts from 0. Nothing here decodes an image unless `ImageRef.open`
 """
 
 from data_specs.boxes import SPACES, Box, Space, convert, iou, is_inside
-from data_specs.parquet import file_uses, read_rows, read_samples
+from data_specs.parquet import file_uses, parquet_files, read_rows, read_samples
 from data_specs.parquet_write import write_samples
 from data_specs.sample import (
     IMAGE_MARKER,
@@ -32,6 +32,7 @@ __all__ = [
     "file_uses",
     "iou",
     "is_inside",
+    "parquet_files",
     "read_rows",
     "read_samples",
     "shorten",

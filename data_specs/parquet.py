@@ -56,7 +56,7 @@ def read_samples(
 
     Raises: DataSpecError at the first row or file that cannot be used.
     """
-    for path in _files(paths):
+    for path in parquet_files(paths):
         for _ in range(file_uses(path) if honour_uses else 1):
             for row in read_rows(path):
                 if isinstance(row, DataSpecError):
@@ -101,8 +101,11 @@ def read_rows(path: str | Path) -> Iterator[Sample | DataSpecError]:
         file.close()
 
 
-def _files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
-    """Every file meant by `paths`, folders expanded."""
+def parquet_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Every file meant by `paths`: files as they are, folders as their `*.parquet` files by name.
+
+    Raises: DataSpecError for a folder without any.
+    """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     files: list[Path] = []
     for path in map(Path, given):
