@@ -167,7 +167,8 @@ def _in_turn(
 
 
 def _hash_of(row: HeldOutRow) -> str:
-    return hashlib.sha256(f"{row.line['source']}\n{row.line['id']}".encode()).hexdigest()
+    name = f"{row.line['source']}\n{row.line['id']}"
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _load_picture(path: Path, key: str) -> Picture | None:

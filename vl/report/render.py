@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from vl.rundir import RunDirError
 
 ROWS_PER_SOURCE = 12
 """Default of how many held-out rows of each source the gallery shows."""
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
 def render_report(run_dir: str | Path, *, rows_per_source: int = ROWS_PER_SOURCE) -> Path:
@@ -37,7 +40,7 @@ def render_report(run_dir: str | Path, *, rows_per_source: int = ROWS_PER_SOURCE
     page = render_page(read_run(directory), rows_per_source=rows_per_source)
     path = directory / "report.html"
     part = path.with_suffix(".part")
-    part.write_bytes(page.encode("utf-8", errors="replace"))  # a model may emit half a character
+    part.write_text(page, encoding="utf-8")
     os.replace(part, path)
     return path
 
@@ -48,6 +51,7 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
         loader=PackageLoader("vl.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -89,6 +93,17 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
         correct_from=CORRECT_FROM,
         config=None if run.config is None else json.dumps(run.config, indent=2),
     )
+
+
+def _printable(value: object) -> object:
+    """Text with a sign for each control character and half character, which HTML cannot hold."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _UNPRINTABLE.sub(lambda found: _sign_of(ord(found.group())), value)
+
+
+def _sign_of(code: int) -> str:
+    return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
 
 
 def _asset(name: str) -> Markup:
