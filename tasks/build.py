@@ -21,7 +21,7 @@ from PIL import Image
 
 from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
 from tasks import installed_tasks
-from tasks.card import LICENCES, data_card
+from tasks.card import LICENCES, data_card, package_versions
 from tasks.task import NUM_QUESTIONS, SIZE_PX, Maker, Pixels, Scene, Split, Task, per_mille
 
 SplitName = Literal["train", "test"]
@@ -236,6 +236,7 @@ def _write_manifest(report: BuildReport, icons: str) -> None:
         "seed": report.seed,
         "icons": icons,
         "num_rows": report.num_rows,
+        "versions": package_versions(),
         "files": [vars(file) for file in report.files],
     }
     (report.out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

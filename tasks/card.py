@@ -146,6 +146,12 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
     return "\n".join(parts) + "\n"
 
 
+def package_versions() -> dict[str, str]:
+    """Versions on which the bytes of the files depend."""
+    names = [name for name, *_ in _MADE_OF]
+    return {name: _version(name) for name in [*names, "numpy", "pillow", "pyarrow"]}
+
+
 def _version(distribution: str) -> str:
     try:
         return version(distribution)

@@ -43,7 +43,7 @@ def draw_digit(rng: np.random.Generator, value: int, height_px: int, split: Spli
     pool = bank.by_value[split.heldout][value]
     stroke = bank.strokes[pool[int(rng.integers(len(pool)))]]
     width = stroke.width * height_px / stroke.height
-    width = min(height_px, max(4, round(width / 2) * 2))
+    width = min(height_px, max(6, round(width / 2) * 2))
     scaled = np.asarray(stroke.resize((width, height_px), Image.Resampling.BILINEAR))
     return Digit(value, scaled)
 
