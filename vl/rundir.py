@@ -22,6 +22,13 @@ STAGES = ("align", "sft", "rl", "control")
 PHASES = ("init", "sft", "rl", "control")
 """Evaluations in order: before SFT, after SFT, after RL, after the control's extra SFT."""
 
+MACRO_TASKS = ("math", "puzzle", "chart", "science", "grounding", "detection", "counting", "ocr")
+"""Task kinds that the macro average weighs alike; others are shown apart."""
+
+CORRECT_FROM = 0.5
+"""Least score of a correct answer, for pass@k and the gallery: exact verifiers give 0 or 1, box
+verifiers the IoU where it reaches the evaluation's threshold, else 0."""
+
 
 class RunDirError(ValueError):
     """A run directory cannot be used as asked; the message says where, what and the remedy."""

@@ -30,7 +30,17 @@ QUANTITIES: dict[str, Quantity] = {
     "no_spread": Quantity("No spread", "groups with equal rewards, %", 100.0, (0.0, 100.0)),
     "unscored": Quantity("Unscored", "rollouts a step", 1.0, (0.0, 1.0)),
     "entropy": Quantity("Entropy", "nats a token", 1.0, None),
-    "iou_50": Quantity("IoU 0.5", "boxes matched at IoU 0.5, %", 100.0, (0.0, 100.0)),
+    "no_answer": Quantity("No answer", "rollouts without an answer, %", 100.0, (0.0, 100.0)),
+    "truncated": Quantity("Cut off", "rollouts at the token limit, %", 100.0, (0.0, 100.0)),
+    "pass_at_g": Quantity("Best of group", "groups with a right answer, %", 100.0, (0.0, 100.0)),
+    "response_length_right": Quantity("Length if right", "tokens a right response", 1.0, None),
+    "response_length_wrong": Quantity("Length if wrong", "tokens a wrong response", 1.0, None),
+    "iou": Quantity("IoU", "mean IoU, 0 to 1", 1.0, (0.0, 1.0)),
+    "iou_50": Quantity("IoU from 0.50", "IoU, 0 below 0.50", 1.0, (0.0, 1.0)),
+    "iou_75": Quantity("IoU from 0.75", "IoU, 0 below 0.75", 1.0, (0.0, 1.0)),
+    "iou_95": Quantity("IoU from 0.95", "IoU, 0 below 0.95", 1.0, (0.0, 1.0)),
+    "iou_99": Quantity("IoU from 0.99", "IoU, 0 below 0.99", 1.0, (0.0, 1.0)),
+    "map": Quantity("mAP", "mean AP, 0 to 1", 1.0, (0.0, 1.0)),
     "loss": Quantity("Loss", "loss", 1.0, None),
     "grad_norm": Quantity("Gradient norm", "L2 norm", 1.0, None),
     "lr": Quantity("Learning rate", "learning rate", 1.0, None),
@@ -42,7 +52,12 @@ QUANTITIES: dict[str, Quantity] = {
 OVERALL = ("reward", "score", "entropy", "clip_fraction", "grad_norm", "tokens_per_s")
 """Metrics of the RL stage shown as one curve each."""
 
-LOSS_STAGES = {"align": "alignment", "sft": "SFT", "control": "control"}
+LOSS_STAGES = {
+    "align": ("alignment", "sum of dense losses"),
+    "sft": ("SFT", "nats a token"),
+    "control": ("control", "nats a token"),
+}
+"""Stage -> how it is called and the unit of its loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +87,8 @@ def source_curves(run: RunView) -> list[CurveSet]:
 def loss_panels(run: RunView) -> list[LinePanel]:
     """Loss of alignment, SFT and control over their own steps."""
     panels = [
-        _panel(run, stage, "loss", f"Loss of {name}", "nats a token")
-        for stage, name in LOSS_STAGES.items()
+        _panel(run, stage, "loss", f"Loss of {name}", unit)
+        for stage, (name, unit) in LOSS_STAGES.items()
     ]
     return [panel for panel in panels if panel is not None]
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from vl.report.run_view import MACRO_TASKS, Evaluation, Interval, RunView
+from vl.report.run_view import Evaluation, Interval, RunView
+from vl.rundir import MACRO_TASKS
 
-MEASURE_NAMES = {
-    "greedy": "greedy decoding",
-    "avg@8": "mean of 8 samples",
-    "pass@8": "best of 8 samples",
-}
-"""What a measure means, for sentences and captions."""
 
-HEADLINE_MEASURE = "avg@8"
-"""The measure of the verdict and of the page's first view, where it was taken."""
+def measure_name(measure: str) -> str:
+    """'mean of 8 samples' for `avg@8`; a measure that is not known keeps its name."""
+    kind, _, k = measure.partition("@")
+    names = {
+        "greedy": "greedy decoding",
+        "avg": f"mean of {k} samples",
+        "pass": f"best of {k} samples",
+    }
+    return names.get(kind, measure)
 
 
 def percent(value: float) -> str:
@@ -41,11 +43,10 @@ def duration(seconds: float) -> str:
 
 
 def headline_measure(evaluation: Evaluation) -> str | None:
-    """`avg@8` where measured, else the first measure there is; None if there is none."""
+    """The mean over samples where measured, else the first measure; None if there is none."""
     measures = evaluation.measures
-    if HEADLINE_MEASURE in measures:
-        return HEADLINE_MEASURE
-    return measures[0] if measures else None
+    averages = [measure for measure in measures if measure.startswith("avg@")]
+    return next(iter([*averages, *measures]), None)
 
 
 def verdict(run: RunView) -> list[str]:
@@ -94,7 +95,7 @@ def _change(
     start, end = (phase.macro.by_measure[measure] for phase in (before, after))
     numbers = (
         f"from {percent(start.mean)} to {percent(end.mean)} ({signed_percent(change.mean)}, "
-        f"95 % interval {between(change)}; {MEASURE_NAMES.get(measure, measure)})"
+        f"95 % interval {between(change)}; {measure_name(measure)})"
     )
     if not change.is_clear:
         return (
@@ -143,7 +144,7 @@ def _others(evaluation: Evaluation, measure: str) -> str | None:
     if difference is None:
         return None
     parts = [
-        f"{MEASURE_NAMES.get(name, name)} {signed_percent(change.mean)} ({between(change)})"
+        f"{measure_name(name)} {signed_percent(change.mean)} ({between(change)})"
         for name, change in difference.macro.by_measure.items()
         if name != measure
     ]

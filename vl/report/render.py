@@ -14,8 +14,8 @@ from markupsafe import Markup
 from vl.report import curves, gallery, tables
 from vl.report import numbers_in_words as words
 from vl.report.charts import DotChart, dot_chart
-from vl.report.run_view import CORRECT_FROM, PHASE_NAMES, RunView, read_run
-from vl.rundir import RunDirError
+from vl.report.run_view import PHASE_NAMES, RunView, read_run
+from vl.rundir import CORRECT_FROM, RunDirError
 
 ROWS_PER_SOURCE = 12
 """Default of how many held-out rows of each source the gallery shows."""
@@ -60,6 +60,7 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
         "signed": words.signed_percent,
         "between": words.between,
         "duration": words.duration,
+        "measure_name": words.measure_name,
     }
     compared = gallery.compared_phases(run)
     rows = [] if compared is None else gallery.choose_rows(run.rows, *compared, rows_per_source)
@@ -71,7 +72,6 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
         style=_asset("report.css"),
         script=_asset("report.js"),
         phase_names=PHASE_NAMES,
-        measure_names=words.MEASURE_NAMES,
         notes=[] if run.evaluation is None else run.evaluation.notes,
         evaluated=[] if run.evaluation is None else list(run.evaluation.phases),
         sentences=words.verdict(run),

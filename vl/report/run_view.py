@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vl.rundir import (
+    CORRECT_FROM,
+    MACRO_TASKS,
     PHASES,
     Answer,
     EvalLine,
@@ -20,12 +22,6 @@ from vl.rundir import (
     read_metrics,
     read_rollouts,
 )
-
-MACRO_TASKS = ("math", "puzzle", "chart", "science", "grounding", "detection", "counting", "ocr")
-"""The task kinds of the macro average, in the order of the page; others are shown apart."""
-
-CORRECT_FROM = 0.5
-"""Least score that the gallery calls correct. Exact verifiers give 0 or 1, box verifiers IoUs."""
 
 PHASE_NAMES = {"init": "Init", "sft": "SFT", "rl": "RL", "control": "Control"}
 """How a phase is called on the page."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vl.report.run_view import (
-    MACRO_TASKS,
     Evaluation,
     Interval,
     PhaseScores,
@@ -14,6 +13,7 @@ from vl.report.run_view import (
     Scores,
     in_page_order,
 )
+from vl.rundir import MACRO_TASKS
 
 SHOWN_DIFFERENCES = ("rl - sft", "rl - control")
 """Columns of differences in the before/after table; the others stay in eval.json."""
