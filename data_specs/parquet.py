@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast
 
@@ -91,7 +92,7 @@ def read_rows(path: str | Path) -> Iterator[Sample | DataSpecError]:
                 if sample.images and sample.images[0].data is not None:
                     if sample.images[0].data == last_image:
                         first = ImageRef(data=last_image, path=sample.images[0].path)
-                        sample = row.sample((first, *sample.images[1:]))
+                        sample = replace(sample, images=(first, *sample.images[1:]))
                     else:
                         last_image = sample.images[0].data
                 yield sample
@@ -184,8 +185,8 @@ class _Row:
             )
         )
 
-    def sample(self, images: tuple[ImageRef, ...] | None = None) -> Sample:
-        """The row as a Sample; `images` if they were read already."""
+    def sample(self) -> Sample:
+        """The row as a Sample."""
         extra = self._extra()
         given_id = extra.pop("id", None)
         self.id = f"{self.path.stem}:{self.number}" if given_id is None else str(given_id)
@@ -194,7 +195,7 @@ class _Row:
             source=self._text(self.raw, "data_source"),
             task=self._text(self.raw, "ability"),
             messages=self._messages(),
-            images=self._images() if images is None else images,
+            images=self._images(),
             reward=self._reward(),
             extra=extra,
             where=f"{self.path.name} row {self.number}",

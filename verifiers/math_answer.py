@@ -46,6 +46,10 @@ _UNIT = re.compile(
     r"^(?P<money>\\?[$€£¥])?\s*(?P<value>.*?[0-9}.])\s*"
     r"(?P<unit>\\?%|\^\s*\{?\\circ\}?|°|[^\W\d_]{2,}[0-9]?(?:[ /^{}.0-9]+[^\W_]*)*)?$"
 )
+_WRAPPED_UNIT = re.compile(
+    r"(?P<value>.*?[0-9}])[\s~]*\\(?:text|textrm|mathrm|mbox)\s*\{(?P<unit>[^{}]{1,40})\}"
+    r"(?P<power>\^\s*\{?[0-9]\}?)?"
+)
 _LONG_DIGITS = re.compile(r"[0-9]{101}")
 _BIG_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*[+-]?\s*[0-9]{4}")
 _TOWER = re.compile(r"(?:\^|\*\*)\s*(?:[{(][^{}()]*(?:\^|\*\*)|[^{}()\s+*/-]+\s*(?:\^|\*\*))")
@@ -105,19 +109,29 @@ def _read(raw: str) -> _Term:
     if len(plain) > 2 and plain[0] == "$" == plain[-1]:
         plain = plain.strip("$").strip()
     plain = _SPACING.sub(" ", plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
+    wrapped = _WRAPPED_UNIT.fullmatch(plain)
     plain = _WRAPPER.sub(r" \1", plain).strip()
     plain = " ".join(plain.rstrip(".").split())
     value = plain_number(plain)
     if value is not None:
         return _Term(raw, plain, value, "")
-    found = _UNIT.match(plain)
-    if found and (found["money"] or found["unit"]) and not _ALTERNATIVES.search(plain):
-        value = plain_number(found["value"])
-        unit = (found["unit"] or found["money"]).strip("\\ {}^").casefold()
+    if not _ALTERNATIVES.search(plain):
+        value, unit = _quantity(plain, wrapped)
         if value is not None:
-            percent = unit == "%"
-            return _Term(raw, plain, Fraction(value) / 100 if percent else value, unit)
+            return _Term(raw, plain, Fraction(value) / 100 if unit == "%" else value, unit)
     return _Term(raw, plain, None, "")
+
+
+def _quantity(plain: str, wrapped: re.Match[str] | None) -> tuple[Number | None, str]:
+    r"""A number and its unit; a unit of one letter counts if it is wrapped, `5\text{ m}`."""
+    if wrapped:
+        unit = wrapped["unit"] + (wrapped["power"] or "").replace("{", "").replace("}", "")
+        return plain_number(wrapped["value"]), "".join(unit.split()).strip(".").casefold()
+    found = _UNIT.match(plain)
+    if not found or not (found["money"] or found["unit"]):
+        return None, ""
+    unit = (found["unit"] or found["money"]).strip("\\ {}^").casefold()
+    return plain_number(found["value"]), "".join(unit.split())
 
 
 @lru_cache(maxsize=16384)
