@@ -1,7 +1,7 @@
-"""Stage 1: the vision tower and projector learn what is where, from dense annotations.
+"""Stage 1: the vision tower learns what is where, from dense annotations.
 
-Every image token predicts, for each of its patches, the class of what covers the patch, whether an
-object's centre lies in it, and the distances to that object's four sides. A model trained from
+Every patch feature predicts the class of what covers the patch, whether an object's centre lies in
+it, and the distances to that object's four sides. A model trained from
 scratch needs this: without it, a fine-tuning of minutes stays at the answer marginals.
 """
 
@@ -31,26 +31,21 @@ class DenseTargets(NamedTuple):
 
 
 class DenseHead(nn.Module):
-    """A linear read-out of image tokens into the dense targets; thrown away after training."""
+    """A linear read-out of patch features into the dense targets; thrown away after training."""
 
     def __init__(self, config: MiniMaxVLConfig, labels: Sequence[str]) -> None:
         super().__init__()
         self.labels = {label: index + 1 for index, label in enumerate(labels)}
-        self.merge = config.spatial_merge_size
         self.side = config.vision_config.num_patches_per_side
-        self.outputs = 1 + len(labels) + 1 + 4
-        self.read_out = nn.Linear(config.text_config.hidden_size, self.merge**2 * self.outputs)
+        self.num_classes = 1 + len(labels)
+        self.read_out = nn.Linear(config.vision_config.hidden_size, self.num_classes + 1 + 4)
 
     def loss(
-        self, features: Float[Tensor, "picture token hidden"], targets: DenseTargets
+        self, patches: Float[Tensor, "picture patch width"], targets: DenseTargets
     ) -> Float[Tensor, ""]:
-        """Class cross-entropy (background x 0.3) + centre cross-entropy + sides' L1."""
-        pictures = features.shape[0]
-        cells = self.side // self.merge
-        grid = self.read_out(features).view(pictures, cells, cells, self.merge, self.merge, -1)
-        patches = grid.transpose(2, 3).reshape(pictures, self.side**2, self.outputs)
-        classes, centre, sides = patches.split([self.outputs - 5, 1, 4], dim=-1)
-        weight = torch.ones(classes.shape[-1])
+        """Class cross-entropy (background x 0.3) + centre cross-entropy + 4 x the sides' L1."""
+        classes, centre, sides = self.read_out(patches).split([self.num_classes, 1, 4], dim=-1)
+        weight = torch.ones(self.num_classes)
         weight[0] = 0.3
         loss = F.cross_entropy(classes.flatten(0, 1), targets.label.flatten(), weight)
         loss = loss + F.binary_cross_entropy_with_logits(

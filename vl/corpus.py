@@ -6,7 +6,6 @@ for all of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -55,34 +55,30 @@ class Corpus:
         return sum(len(picture.samples) for picture in self.pictures)
 
 
-def build_corpus(samples: Iterable[Sample], *, size_px: int) -> Corpus:
-    """Groups rows by source and picture bytes, decodes each picture once, squashes to a square.
+def build_corpus(groups: Iterable[Sequence[Sample]], *, size_px: int) -> Corpus:
+    """Decodes each group's picture once and squashes it to a square; one `Picture` a group.
+
+    Args:
+        groups: rows that share one picture and one source.
 
     Raises:
         ValueError: a row has no picture or several (the embedded trainer packs rows by picture).
     """
-    groups: dict[tuple[str, str], list[Sample]] = {}
-    for sample in samples:
-        if len(sample.images) != 1:
-            raise ValueError(
-                f"{sample.where} (id {sample.id}): images: found {len(sample.images)}; the embedded "
-                "trainer takes exactly one picture a row for now. Leave the row out or split it"
-            )
-        groups.setdefault((sample.source, _picture_key(sample)), []).append(sample)
-    pixels = np.empty((len(groups), size_px, size_px, 3), dtype=np.uint8)
-    pictures: list[Picture] = []
-    for index, rows in enumerate(groups.values()):
-        picture = rows[0].images[0].open()
+    rows = [tuple(group) for group in groups]
+    pixels = np.empty((len(rows), size_px, size_px, 3), dtype=np.uint8)
+    for index, group in enumerate(rows):
+        for sample in group:
+            if len(sample.images) != 1:
+                raise ValueError(
+                    f"{sample.where} (id {sample.id}): images: found {len(sample.images)}; the "
+                    "embedded trainer takes exactly one picture a row for now. Leave the row out"
+                )
+        picture = group[0].images[0].open()
         if picture.size != (size_px, size_px):
-            picture = picture.resize((size_px, size_px), 3)
-        pixels[index] = np.asarray(picture.convert("RGB"))
-        pictures.append(Picture(index=index, samples=tuple(rows)))
-    return Corpus(pixels=torch.from_numpy(pixels), pictures=tuple(pictures))
-
-
-def _picture_key(sample: Sample) -> str:
-    image = sample.images[0]
-    return hashlib.blake2b(image.data, digest_size=12).hexdigest() if image.data else str(image.path)
+            picture = picture.resize((size_px, size_px), Image.Resampling.BICUBIC)
+        pixels[index] = np.asarray(picture)
+    pictures = tuple(Picture(index=index, samples=group) for index, group in enumerate(rows))
+    return Corpus(pixels=torch.from_numpy(pixels), pictures=pictures)
 
 
 @dataclass(frozen=True, kw_only=True)

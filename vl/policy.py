@@ -61,9 +61,13 @@ class Policy:
         forbidden[placeholder_ids(processor.tokenizer)] = True
         return cls(model, processor, TextEncoder(tokenizer=processor.tokenizer), forbidden)
 
+    def patches(self, pixels: Int[Tensor, "picture height width 3"]) -> Tensor:
+        """The vision tower's features (picture, patch, width) of uint8 pictures."""
+        return self.model.vision_tower(self.processor.image_processor.normalise(pixels))
+
     def features(self, pixels: Int[Tensor, "picture height width 3"]) -> Tensor:
         """Image tokens (picture, token, hidden) of uint8 pictures."""
-        return self.model.image_features(self.processor.image_processor.normalise(pixels))
+        return self.model.multi_modal_projector(self.patches(pixels))
 
     def read_pictures(self, features: Float[Tensor, "picture token hidden"]) -> MiniMaxVLCache:
         """Memory after the turn's opening and the picture."""
@@ -72,7 +76,9 @@ class Policy:
         batch = torch.tensor(ids)[None].expand(features.shape[0], -1)
         return self.model.decode(self.model.embed(batch, features)).cache
 
-    def read_prompts(self, pictures: MiniMaxVLCache, prompts: Sequence[Sequence[int]]) -> MiniMaxVLCache:
+    def read_prompts(
+        self, pictures: MiniMaxVLCache, prompts: Sequence[Sequence[int]]
+    ) -> MiniMaxVLCache:
         """Memory after each prompt; prompts belong to the pictures in equal shares, in order."""
         padded = pad_right(prompts, self.text.tokenizer.pad_token_id)
         cache = pictures.expand(len(prompts) // pictures.valid.shape[0])

@@ -21,7 +21,10 @@ class LayerState:
     value: Float[Tensor, "batch kv_head token dim"] | None = None
 
     def _apply(self, index: Int[Tensor, " row"]) -> LayerState:
-        pick = [None if t is None else t.index_select(0, index) for t in (self.state, self.key, self.value)]
+        pick = [
+            None if t is None else t.index_select(0, index)
+            for t in (self.state, self.key, self.value)
+        ]
         return LayerState(state=pick[0], key=pick[1], value=pick[2])
 
 

@@ -85,7 +85,9 @@ class MiniMaxVLTextConfig(PretrainedConfig):
                 f"num_attention_heads {num_attention_heads}"
             )
         if rotary_dim % 2 or not 0 <= rotary_dim <= head_dim:
-            raise ValueError(f"rotary_dim: {rotary_dim} must be even and at most head_dim {head_dim}")
+            raise ValueError(
+                f"rotary_dim: {rotary_dim} must be even and at most head_dim {head_dim}"
+            )
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
 
@@ -186,7 +188,9 @@ class MiniMaxVLConfig(PretrainedConfig):
         return (self.vision_config.num_patches_per_side // self.spatial_merge_size) ** 2
 
     @classmethod
-    def tiny(cls, *, vocab_size: int, image_token_index: int, **text_overrides: Any) -> MiniMaxVLConfig:
+    def tiny(
+        cls, *, vocab_size: int, image_token_index: int, **text_overrides: Any
+    ) -> MiniMaxVLConfig:
         """The embedded recipe's model: about 3 M parameters, 64 x 64 pictures, 16 image tokens."""
         return cls(
             text_config=MiniMaxVLTextConfig(vocab_size=vocab_size, **text_overrides),

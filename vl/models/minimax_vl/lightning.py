@@ -81,7 +81,9 @@ def lightning_attention(
         outputs.append(scores @ value[:, :, block] + from_state)
         last = step[..., -1:]
         decayed_key = key[:, :, block] * torch.exp(step - last)[..., None]
-        state = torch.exp(-last)[..., None] * state + decayed_key.transpose(-1, -2) @ value[:, :, block]
+        state = (
+            torch.exp(-last)[..., None] * state + decayed_key.transpose(-1, -2) @ value[:, :, block]
+        )
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
     return LightningOutput(output.to(dtype), state)
 

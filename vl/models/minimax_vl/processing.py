@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,19 @@ class MiniMaxVLImageProcessor(BaseImageProcessor):
                 "use an empty list (one tile a picture)"
             )
 
-    def preprocess(self, images: Any, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
+    def preprocess(
+        self, images: Any, return_tensors: str | None = "pt", **kwargs: Any
+    ) -> BatchFeature:
         """`pixel_values` (image, 3, height, width) for PIL pictures or a list of them."""
         del kwargs
         pictures = images if isinstance(images, list | tuple) else [images]
-        arrays = np.stack([self._to_array(picture) for picture in pictures])
-        return BatchFeature({"pixel_values": self.normalise(torch.from_numpy(arrays))}, return_tensors)
+        return BatchFeature({"pixel_values": self.normalise(self.pixels(pictures))}, return_tensors)
 
-    def normalise(
-        self, pixels: Tensor
-    ) -> Float[Tensor, "image channel height width"]:
+    def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """PIL pictures as uint8 (image, height, width, 3), squashed to the tile's size."""
+        return torch.from_numpy(np.stack([self._to_array(picture) for picture in pictures]))
+
+    def normalise(self, pixels: Tensor) -> Float[Tensor, "image channel height width"]:
         """uint8 (image, height, width, 3) to normalised float32, channels first."""
         mean = torch.tensor(self.image_mean) * 255.0
         std = torch.tensor(self.image_std) * 255.0

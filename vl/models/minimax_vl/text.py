@@ -138,7 +138,9 @@ class DecoderLayer(nn.Module):
         lightning = config.attn_type_list[layer] == LIGHTNING
         self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attn = LightningAttention(config, layer) if lightning else SoftmaxAttention(config)
+        self.self_attn = (
+            LightningAttention(config, layer) if lightning else SoftmaxAttention(config)
+        )
         self.block_sparse_moe = SparseMoeBlock(config)
 
     def forward(

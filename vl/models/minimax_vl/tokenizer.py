@@ -58,7 +58,9 @@ def build_tokenizer(texts: Iterable[str], *, coordinate_bins: int) -> PreTrained
             other numbers are spelt digit by digit.
     """
     words = sorted({word for text in texts for word in re.findall(_WORD, text)})
-    coordinates = sorted({str(round(k * 1000 / coordinate_bins)) for k in range(coordinate_bins + 1)})
+    coordinates = sorted(
+        {str(round(k * 1000 / coordinate_bins)) for k in range(coordinate_bins + 1)}
+    )
     vocabulary: dict[str, int] = {}
     for piece in _vocabulary_in_order(words, coordinates):
         vocabulary.setdefault(piece, len(vocabulary))

@@ -1,0 +1,75 @@
+"""The evaluations of a run, and `eval.json` from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PIL import Image
+
+from tasks.prompts import pose
+from vl.evaluate import evaluate
+from vl.rundir import PHASES, EvalLine, read_eval_rollouts
+from vl.stage import StageSeconds
+from vl.summary import summarise_difference, summarise_phase
+
+from .prepare import Run
+
+DIFFERENCES = (("sft", "init"), ("rl", "sft"), ("control", "sft"), ("rl", "control"))
+
+
+def evaluate_phase(run: Run, phase: str) -> None:
+    """Answers and judges all held-out rows with the present weights, unless that is done."""
+    if read_eval_rollouts(run.log.run_dir, phase):
+        return
+    seed = run.recipe.seed
+    num_pictures = len(run.heldout.pictures)
+    with run.progress.task(f"evaluating {phase}", num_pictures) as advance:
+        lines = evaluate(
+            run.policy,
+            run.heldout,
+            lambda sample: pose(sample, seed=seed, epoch=0, heldout=True),
+            run.recipe.evaluation,
+            phase=phase,
+            seed=seed,
+            on_batch=advance,
+        )
+    for picture in run.heldout.pictures:
+        image_id = picture.samples[0].extra.get("image_id")
+        if image_id is not None:
+            pixels = run.heldout.pixels[picture.index].numpy()
+            run.log.write_eval_image(str(image_id), Image.fromarray(pixels))
+    run.log.write_eval_rollouts(phase, lines)
+
+
+def write_summary(run: Run, seconds: Mapping[str, StageSeconds]) -> None:
+    """`eval.json` of all phases that were evaluated."""
+    lines: dict[str, list[EvalLine]] = {
+        phase: found for phase in PHASES if (found := read_eval_rollouts(run.log.run_dir, phase))
+    }
+    evaluation = {
+        "recipe": run.recipe.name,
+        "seed": run.recipe.seed,
+        "phases": {phase: summarise_phase(found) for phase, found in lines.items()},
+        "differences": {
+            f"{later} - {earlier}": summarise_difference(lines[later], lines[earlier])
+            for later, earlier in DIFFERENCES
+            if later in lines and earlier in lines
+        },
+        "seconds": {
+            stage: {"cpu_s": spent.cpu_s, "wall_s": spent.wall_s}
+            for stage, spent in seconds.items()
+        },
+        "notes": _notes(run),
+    }
+    run.log.write_eval(evaluation)
+
+
+def _notes(run: Run) -> list[str]:
+    rule = run.recipe.evaluation.iou_rule
+    return [
+        f"Box rows score by {rule} in every phase; training's rule is {run.recipe.rl.iou_rule}.",
+        "Intervals are 95 % normal intervals over pictures (rows that share a picture are one "
+        "cluster); differences are paired by row.",
+        "The control starts from the SFT weights and spends RL's CPU seconds on more SFT.",
+        "easy_vqa (task vqa) is trained on in SFT only and stands outside the macro average.",
+    ]

@@ -1,0 +1,204 @@
+"""One run from a recipe to its report: stages and evaluations in order, resumable anywhere.
+
+align -> [evaluate init] -> SFT -> [evaluate sft] -> RL -> [evaluate rl]
+-> control (RL's seconds of more SFT, from the SFT weights) -> [evaluate control] -> report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vl.checkpoint import Checkpoint, CheckpointStore, save_model
+from vl.evaluate import to_answer
+from vl.report import render_report
+from vl.rl import Group, RlStage
+from vl.rundir import STAGES, START, GroupLine, Position, read_metrics
+from vl.runlog import RunLog
+from vl.sft import AlignStage, SftStage
+from vl.stage import Stage, StageSeconds, run_stage
+
+from .data import Dataset
+from .phases import evaluate_phase, write_summary
+from .prepare import Run, prepare
+from .progress import Progress
+from .recipe import Recipe, recipe_to_json
+from .stages import StageCache, content_key, replay_metrics
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    dataset: Dataset,
+    *,
+    cache_dir: Path,
+    resume: bool,
+    progress: Progress,
+) -> Path:
+    """Runs every stage that is not yet done and returns the path of the report.
+
+    Raises:
+        RunDirError: `out` is in use and `resume` is False, or there is nothing to resume.
+        Interrupted: Ctrl-C; a checkpoint is left.
+    """
+    torch.set_num_threads(recipe.num_threads)
+    checkpoints = CheckpointStore(out / "checkpoints")
+    checkpoint = checkpoints.load() if resume else None
+    position = (checkpoint.position if checkpoint else START) if resume else None
+    with RunLog(out, resume_at=position) as log:
+        if not resume:
+            log.write_config({**recipe_to_json(recipe), "files": dataset.as_json()})
+        run = prepare(recipe, dataset, log, StageCache(cache_dir), checkpoints, progress)
+        _Stages(run, checkpoint).run_all()
+    return render_report(out)
+
+
+@dataclass
+class _Stages:
+    """The stages of one run and where a resumed run re-enters them."""
+
+    run: Run
+    checkpoint: Checkpoint | None
+
+    def run_all(self) -> None:
+        """Every stage and evaluation in order, then `eval.json`."""
+        run, recipe = self.run, self.run.recipe
+        content = recipe_to_json(recipe)
+        align_key = content_key(run.dataset.key, recipe.seed, content["model"], content["align"])
+        sft_key = content_key(align_key, content["sft"], content["data"]["sft_weights"])
+        order = run.stream("sft", recipe.data.sft_weights)
+        seconds: dict[str, StageSeconds] = {}
+
+        align = AlignStage(run.policy, run.head, run.train, order, recipe.align)
+        seconds["align"] = self._kept_stage(align, align_key)
+        evaluate_phase(run, "init")
+
+        sft = SftStage(run.policy, run.head, run.train, order, run.pose, recipe.sft)
+        seconds["sft"] = self._kept_stage(sft, sft_key)
+        evaluate_phase(run, "sft")
+        start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
+
+        seconds["rl"] = self._rl()
+        if recipe.control:
+            run.policy.model.load_state_dict(start)
+            seconds["control"] = self._control(seconds)
+        write_summary(run, seconds)
+
+    def _rl(self) -> StageSeconds:
+        run, recipe = self.run, self.run.recipe
+        order = run.stream("rl", recipe.data.rl_weights)
+        stage = RlStage(run.policy, run.train, order, run.pose, recipe.rl, seed=recipe.seed)
+        seconds = self._stage(stage)
+        if self._reached("rl"):
+            evaluate_phase(run, "rl")
+            save_model(run.policy.model, run.policy.processor, run.log.run_dir / "final")
+        return seconds
+
+    def _control(self, seconds: Mapping[str, StageSeconds]) -> StageSeconds:
+        """As many CPU seconds of SFT as RL took, in a fresh order, with its own decay."""
+        run, recipe = self.run, self.run.recipe
+        run.policy.model.requires_grad_(True)
+        seconds_per_step = seconds["sft"].cpu_s / recipe.sft.num_steps
+        num_steps = max(1, round(seconds["rl"].cpu_s / seconds_per_step))
+        order = run.stream("control", recipe.data.sft_weights)
+        config = replace(recipe.sft, num_steps=num_steps)
+        stage = SftStage(run.policy, run.head, run.train, order, run.pose, config, name="control")
+        spent = self._stage(stage)
+        evaluate_phase(run, "control")
+        return spent
+
+    def _reached(self, stage: str) -> bool:
+        """False if the resumed run stands in a later stage: this one's weights are not loaded."""
+        return self.checkpoint is None or not _is_before(stage, self.checkpoint.position)
+
+    def _kept_stage(self, stage: Stage, key: str) -> StageSeconds:
+        """Takes a stage from the cache, else runs it and keeps it."""
+        run = self.run
+        kept = run.cache.load(stage.name, key, run.policy, run.head)
+        if kept is None:
+            if not self._reached(stage.name):
+                raise FileNotFoundError(
+                    f"{run.cache.path(stage.name, key)}: the finished stage {stage.name} that "
+                    "this run was built on is gone; start again with a new --out"
+                )
+            seconds = self._stage(stage)
+            run.cache.save(stage.name, key, run.policy, run.head, seconds, run.log.run_dir)
+            return seconds
+        run.progress.note(f"{stage.name}: kept from an earlier run ({kept.seconds.wall_s:.0f} s)")
+        logged = self.checkpoint.position if self.checkpoint else START
+
+        def write(step: int, num_steps: int, values: Mapping[str, float]) -> None:
+            if Position(stage.name, step).is_after(logged):
+                run.log.log_metrics(
+                    stage=stage.name, step=step, num_steps=num_steps, values=dict(values)
+                )
+
+        replay_metrics(kept.metrics, write)
+        return kept.seconds
+
+    def _stage(self, stage: Stage) -> StageSeconds:
+        """Runs a stage from its start or from the checkpoint inside it."""
+        run = self.run
+        start_step, spent = 0, StageSeconds(cpu_s=0.0, wall_s=0.0)
+        if not self._reached(stage.name):
+            last = read_metrics(run.log.run_dir, stage.name)[-1]
+            return StageSeconds(cpu_s=last["cpu_s"], wall_s=last["time_s"])
+        if self.checkpoint and self.checkpoint.position.stage == stage.name:
+            stage.load_state_dict(self.checkpoint.state)
+            start_step = self.checkpoint.position.step
+            spent = StageSeconds(cpu_s=self.checkpoint.cpu_s, wall_s=self.checkpoint.wall_s)
+        with run.progress.stage(stage.name, stage.num_steps, start_step) as show:
+
+            def on_step(name: str, step: int, num_steps: int, values: Mapping[str, float]) -> None:
+                show(name, step, num_steps, values)
+                if isinstance(stage, RlStage):
+                    self._log_groups(stage, step)
+
+            return run_stage(
+                stage,
+                log=run.log,
+                checkpoints=run.checkpoints,
+                on_step=on_step,
+                start_step=start_step,
+                spent=spent,
+            )
+
+    def _log_groups(self, stage: RlStage, step: int) -> None:
+        """Some of the step's groups, a different part of the batch each step."""
+        count = self.run.recipe.rl.logged_groups_per_step
+        groups = stage.last_groups
+        first = step * count % max(len(groups), 1)
+        for group in (groups * 2)[first : first + count]:
+            self.run.log.log_rollout_group(_group_line(group, step))
+
+
+def _is_before(stage: str, position: Position) -> bool:
+    return STAGES.index(stage) < STAGES.index(position.stage)
+
+
+def _group_line(group: Group, step: int) -> GroupLine:
+    sample = group.sample
+    image_id = sample.extra.get("image_id")
+    answers: list[Any] = [
+        {**to_answer(rollout, verdict), "advantage": advantage}
+        for rollout, verdict, advantage in zip(
+            group.rollouts, group.verdicts, group.advantages, strict=True
+        )
+    ]
+    return GroupLine(
+        stage="rl",
+        step=step,
+        id=sample.id,
+        source=sample.source,
+        task=sample.task,
+        image_id=None if image_id is None else str(image_id),
+        question=sample.question,
+        prompt=group.prompt,
+        reference=sample.reward.answer,
+        ground_truth=sample.reward.ground_truth,
+        group=answers,
+    )

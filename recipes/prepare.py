@@ -1,0 +1,153 @@
+"""The fixed parts of a run, made before its first step: rows, model, logs, picture orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from data_specs import Sample
+from tasks.mixture import ImageKey, group_by_image, image_stream
+from tasks.prompts import POOL, pose
+from vl.align import DenseHead, dense_labels
+from vl.checkpoint import CheckpointStore
+from vl.corpus import Corpus, build_corpus
+from vl.models.minimax_vl import (
+    MiniMaxVLConfig,
+    MiniMaxVLForConditionalGeneration,
+    MiniMaxVLImageProcessor,
+    MiniMaxVLProcessor,
+    MiniMaxVLTextConfig,
+    MiniMaxVLVisionConfig,
+    build_tokenizer,
+)
+from vl.policy import Policy
+from vl.runlog import RunLog
+from vl.seeds import derive_seed
+from vl.sft import Draw
+
+from .data import Dataset
+from .progress import Progress
+from .recipe import Recipe
+from .stages import StageCache
+
+
+class Stream:
+    """Pictures in the order of `tasks.mixture`, resumable at any position."""
+
+    def __init__(
+        self, corpus: Corpus, keys: Sequence[ImageKey], seed: int, weights: Mapping[str, float]
+    ) -> None:
+        self._pictures = dict(zip(keys, corpus.pictures, strict=True))
+        self._seed, self._weights = seed, weights
+        self._position = -1
+        self._draws: Iterator[tuple[int, ImageKey]] = iter(())
+
+    def __call__(self, start: int) -> Iterator[Draw]:
+        """Draws from position `start` on; going on where the last call stopped costs nothing."""
+        if start != self._position:
+            self._draws = image_stream(
+                list(self._pictures), seed=self._seed, start=start, weights=self._weights
+            )
+            self._position = start
+        for epoch, key in self._draws:
+            self._position += 1
+            yield Draw(epoch, self._pictures[key])
+
+
+@dataclass
+class Run:
+    """A run's fixed parts, made before the first step."""
+
+    recipe: Recipe
+    dataset: Dataset
+    train: Corpus
+    train_keys: tuple[ImageKey, ...]
+    heldout: Corpus
+    policy: Policy
+    head: DenseHead
+    log: RunLog
+    cache: StageCache
+    checkpoints: CheckpointStore
+    progress: Progress
+
+    def stream(self, name: str, weights: Mapping[str, float]) -> Stream:
+        """The picture order of one stage."""
+        seed = derive_seed(self.recipe.seed, f"order/{name}", 0)
+        known = {key.source for key in self.train_keys}
+        used = {source: weight for source, weight in weights.items() if source in known}
+        return Stream(self.train, self.train_keys, seed, used)
+
+    def pose(self, sample: Sample, epoch: int) -> str:
+        """Training text of a row in an epoch."""
+        return pose(sample, seed=self.recipe.seed, epoch=epoch, heldout=False)
+
+
+def prepare(
+    recipe: Recipe,
+    dataset: Dataset,
+    log: RunLog,
+    cache: StageCache,
+    checkpoints: CheckpointStore,
+    progress: Progress,
+) -> Run:
+    """Reads the rows and builds a new model.
+
+    Raises:
+        DataSpecError: a row that cannot be read.
+        ValueError: a row that the embedded trainer cannot take.
+    """
+    with progress.task("reading rows", 2) as advance:
+        train_groups = group_by_image(dataset.train())
+        size = recipe.model.image_size_px
+        train = build_corpus(train_groups.values(), size_px=size)
+        advance(1)
+        heldout = build_corpus(group_by_image(dataset.heldout()).values(), size_px=size)
+        advance(1)
+    torch.manual_seed(derive_seed(recipe.seed, "init", 0))
+    policy = build_policy(recipe, train)
+    head = DenseHead(policy.model.config, dense_labels(train.pictures))
+    keys = tuple(train_groups)
+    return Run(
+        recipe, dataset, train, keys, heldout, policy, head, log, cache, checkpoints, progress
+    )
+
+
+def build_policy(recipe: Recipe, train: Corpus) -> Policy:
+    """A new model whose tokenizer knows the words of the training rows."""
+    texts: set[str] = {f" {wording}" for wording in POOL}
+    for picture in train.pictures:
+        for sample in picture.samples:
+            texts |= {sample.question, sample.reward.ground_truth}
+    model = recipe.model
+    tokenizer = build_tokenizer(texts, coordinate_bins=model.coordinate_bins)
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    config = MiniMaxVLConfig(
+        text_config=MiniMaxVLTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=model.hidden_size,
+            intermediate_size=model.intermediate_size,
+            num_hidden_layers=model.num_hidden_layers,
+            attn_type_list=list(model.attn_type_list),
+            num_local_experts=model.num_local_experts,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        vision_config=MiniMaxVLVisionConfig(
+            stem_channels=[32, 64, 128],
+            num_hidden_layers=model.num_vision_layers,
+            image_size=model.image_size_px,
+        ),
+        image_token_index=image_token,
+        spatial_merge_size=model.spatial_merge_size,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    processor = MiniMaxVLProcessor(
+        MiniMaxVLImageProcessor(size=model.image_size_px),
+        tokenizer,
+        num_image_tokens=config.num_image_tokens,
+        chat_template=tokenizer.chat_template,
+    )
+    return Policy.build(MiniMaxVLForConditionalGeneration(config), processor)

@@ -1,0 +1,124 @@
+"""Held-out evaluation: one greedy answer and several samples of every row, judged like training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from data_specs import Sample
+from verifiers import FixedIou, IouRule, ScoreContext, Verdict, score_batch
+
+from .corpus import Corpus, Picture
+from .policy import Policy
+from .rollout import Rollout, SamplingConfig, sample_rollouts
+from .rundir import Answer, EvalLine
+from .seeds import generator_for
+
+HeldoutPose = Callable[[Sample], str]
+"""A held-out sample to the user's text without the picture marker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How held-out rows are answered and judged."""
+
+    num_samples: int = 8
+    """Samples a row at temperature 1, beside the greedy answer; 0 = greedy only."""
+    max_new_tokens: int = 48
+    iou_rule: IouRule = FixedIou(0.5)
+    """A box row scores its IoU where that reaches 0.5, else 0, in every phase alike."""
+    pictures_per_batch: int = 64
+    scoring_workers: int = 0
+    """Killable processes that score; 0 = in this process."""
+
+
+def evaluate(
+    policy: Policy,
+    corpus: Corpus,
+    pose: HeldoutPose,
+    config: EvalConfig,
+    *,
+    phase: str,
+    seed: int,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> list[EvalLine]:
+    """One line a held-out row, in the order of the corpus.
+
+    Args:
+        seed: the samples derive from it and the batch's position, not from the phase, so that two
+            phases differ by their weights alone.
+        on_batch: called with (pictures done, pictures in all).
+    """
+    policy.model.eval()
+    lines: list[EvalLine] = []
+    size = config.pictures_per_batch
+    for start in range(0, len(corpus.pictures), size):
+        pictures = corpus.pictures[start : start + size]
+        lines += _evaluate_batch(policy, corpus, pictures, pose, config, phase, seed, start)
+        on_batch(min(start + size, len(corpus.pictures)), len(corpus.pictures))
+    return lines
+
+
+def _evaluate_batch(
+    policy: Policy,
+    corpus: Corpus,
+    pictures: Sequence[Picture],
+    pose: HeldoutPose,
+    config: EvalConfig,
+    phase: str,
+    seed: int,
+    start: int,
+) -> list[EvalLine]:
+    samples = [sample for picture in pictures for sample in picture.samples]
+    texts = [pose(sample) for sample in samples]
+    prompts = [policy.text.prompt(text) for text in texts]
+    with torch.no_grad():
+        features = policy.features(corpus.pixels[[picture.index for picture in pictures]])
+    random = generator_for(seed, "evaluate", start)
+    greedy = SamplingConfig(num_rollouts=1, temperature=0.0, max_new_tokens=config.max_new_tokens)
+    answers = sample_rollouts(policy, features, prompts, greedy, random)
+    if config.num_samples:
+        drawn = SamplingConfig(
+            num_rollouts=config.num_samples, max_new_tokens=config.max_new_tokens
+        )
+        more = sample_rollouts(policy, features, prompts, drawn, random)
+        answers = [[*first, *rest] for first, rest in zip(answers, more, strict=True)]
+    items = [(s, a.text) for s, group in zip(samples, answers, strict=True) for a in group]
+    context = ScoreContext(progress=1.0, iou_rule=config.iou_rule)
+    verdicts = iter(score_batch(items, context, workers=config.scoring_workers))
+    lines: list[EvalLine] = []
+    for sample, text, group in zip(samples, texts, answers, strict=True):
+        judged = [to_answer(rollout, next(verdicts)) for rollout in group]
+        image_id = sample.extra.get("image_id")
+        lines.append(
+            EvalLine(
+                phase=phase,
+                id=sample.id,
+                source=sample.source,
+                task=sample.task,
+                image_id=None if image_id is None else str(image_id),
+                question=sample.question,
+                prompt=text,
+                reference=sample.reward.answer,
+                ground_truth=sample.reward.ground_truth,
+                greedy=judged[0],
+                samples=judged[1:],
+            )
+        )
+    return lines
+
+
+def to_answer(rollout: Rollout, verdict: Verdict) -> Answer:
+    """A rollout and its verdict as they are logged."""
+    return Answer(
+        response=rollout.text,
+        score=verdict.score,
+        format=verdict.format,
+        reward=verdict.reward,
+        status=verdict.status,
+        reason=verdict.reason,
+        parts=dict(verdict.parts),
+        num_tokens=len(rollout.token_ids),
+    )

@@ -1,0 +1,275 @@
+"""Stage 3: V-Triune RL. Sample, score, compare within groups, update; all metrics by source.
+
+One step: pictures -> prompts -> G rollouts each -> verdicts -> rewards -> group-relative advantages
+-> policy loss -> optimizer step. Pictures and prompts are computed once for all their rollouts, in
+sampling and in the update.
+
+Source: V-Triune (arXiv 2505.18129) sections 3-4; CISPO, MiniMax-M1 report (arXiv 2506.13585).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from data_specs import Sample
+from verifiers import IouRule, ScoreContext, StagedIou, Verdict, score_batch
+
+from .advantages import AdvantageConfig, group_advantages
+from .corpus import Corpus, Pose
+from .losses import CispoConfig, PolicyLossConfig, policy_loss
+from .metrics import step_metrics
+from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
+from .policy import Policy
+from .rollout import Rollout, SamplingConfig, sample_rollouts
+from .seeds import generator_for
+from .sft import Draw, PictureStream
+
+VISION_PARTS = ("vision_tower", "multi_modal_projector")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlConfig:
+    """Stage 3."""
+
+    num_steps: int = 300
+    pictures_per_step: int = 16
+    sampling: SamplingConfig = SamplingConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: PolicyLossConfig = CispoConfig()
+    iou_rule: IouRule = StagedIou()
+    """Which IoU pays at which progress; Dynamic IoU by default."""
+    updates_per_rollout: int = 1
+    """Optimizer steps over one batch of rollouts; 1 = on-policy."""
+    frozen_parts: tuple[str, ...] = VISION_PARTS
+    """Leading parts of parameter names that RL leaves as they are."""
+    optimizer: OptimizerConfig = AdamWConfig()
+    schedule: Schedule = Schedule()
+    max_grad_norm: float = 1.0
+    max_unscored_frac: float = 0.2
+    """A step with a larger share of unscored rollouts stops the run: the fault is ours."""
+    scoring_workers: int = 0
+    """Killable processes that score; 0 = in this process."""
+    logged_groups_per_step: int = 2
+    """Groups a step written to rollouts.jsonl."""
+
+
+class Group(NamedTuple):
+    """One sample, its rollouts, their verdicts and advantages (None = left out)."""
+
+    sample: Sample
+    picture_index: int
+    prompt: str
+    rollouts: list[Rollout]
+    verdicts: list[Verdict]
+    advantages: list[float | None]
+    has_spread: bool
+
+
+class TooManyUnscored(RuntimeError):
+    """More rollouts could not be judged than the recipe allows."""
+
+
+@dataclass
+class FeatureMemory:
+    """Image features of a frozen vision part, computed once a picture."""
+
+    policy: Policy
+    corpus: Corpus
+    _memory: dict[int, Tensor] = field(default_factory=dict)
+
+    def __call__(self, indices: Sequence[int]) -> Tensor:
+        """(picture, token, hidden), without gradient."""
+        new = [index for index in dict.fromkeys(indices) if index not in self._memory]
+        if new:
+            with torch.no_grad():
+                features = self.policy.features(self.corpus.pixels[new])
+            self._memory |= dict(zip(new, features.unbind(0), strict=True))
+        return torch.stack([self._memory[index] for index in indices])
+
+
+class RlStage:
+    """Stage 3."""
+
+    name = "rl"
+
+    def __init__(
+        self,
+        policy: Policy,
+        corpus: Corpus,
+        stream: PictureStream,
+        pose: Pose,
+        config: RlConfig,
+        *,
+        seed: int,
+    ) -> None:
+        self.policy, self.corpus, self.stream, self.pose = policy, corpus, stream, pose
+        self.config, self.seed = config, seed
+        self.num_steps = config.num_steps
+        for name, param in policy.model.named_parameters():
+            param.requires_grad_(not name.startswith(config.frozen_parts))
+        self.optimizers = Optimizers(policy.model, config.optimizer)
+        frozen = set(VISION_PARTS) <= set(config.frozen_parts)
+        self.memory = FeatureMemory(policy, corpus) if frozen else None
+        self.last_groups: list[Group] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizer."""
+        return {
+            "model": self.policy.model.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.policy.model.load_state_dict(state["model"])
+        self.optimizers.load_state_dict(state["optimizers"])
+
+    def run_step(self, step: int) -> dict[str, float]:
+        """One batch of rollouts and its updates."""
+        config = self.config
+        stream = self.stream(step * config.pictures_per_step)
+        draws = [next(stream) for _ in range(config.pictures_per_step)]
+        clock = [time.process_time()]
+        rollouts = self._sample(draws, step)
+        clock.append(time.process_time())
+        groups = self._judge(draws, rollouts, step)
+        clock.append(time.process_time())
+        values = self._update(groups, step)
+        clock.append(time.process_time())
+        self.last_groups = groups
+        num_tokens = sum(len(r.token_ids) for group in groups for r in group.rollouts)
+        names = ("seconds/rollout", "seconds/score", "seconds/update")
+        values |= {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
+        values["tokens_per_s"] = num_tokens / max(clock[3] - clock[0], 1e-9)
+        return values | step_metrics(groups)
+
+    def _features(self, draws: Sequence[Draw]) -> Tensor:
+        indices = [draw.picture.index for draw in draws]
+        if self.memory is not None:
+            return self.memory(indices)
+        return self.policy.features(self.corpus.pixels[indices])
+
+    def _prompts(self, draws: Sequence[Draw]) -> list[str]:
+        return [self.pose(s, draw.epoch) for draw in draws for s in draw.picture.samples]
+
+    def _sample(self, draws: Sequence[Draw], step: int) -> list[list[Rollout]]:
+        with torch.no_grad():
+            features = self._features(draws)
+        prompts = [self.policy.text.prompt(prompt) for prompt in self._prompts(draws)]
+        random = generator_for(self.seed, "rollout", step)
+        return sample_rollouts(self.policy, features, prompts, self.config.sampling, random)
+
+    def _judge(
+        self, draws: Sequence[Draw], rollouts: list[list[Rollout]], step: int
+    ) -> list[Group]:
+        context = ScoreContext(progress=step / self.num_steps, iou_rule=self.config.iou_rule)
+        rows = [(draw, sample) for draw in draws for sample in draw.picture.samples]
+        pairs = zip(rows, rollouts, strict=True)
+        items = [(row[1], rollout.text) for row, answers in pairs for rollout in answers]
+        verdicts = score_batch(items, context, workers=self.config.scoring_workers)
+        unscored = [verdict for verdict in verdicts if verdict.score is None]
+        if len(unscored) > self.config.max_unscored_frac * len(verdicts):
+            raise TooManyUnscored(
+                f"rl step {step + 1}: {len(unscored)} of {len(verdicts)} rollouts are unscored, "
+                f"allowed is a share of {self.config.max_unscored_frac}; the first says "
+                f"{unscored[0].status}: {unscored[0].reason}. Run `vl data check` on the data"
+            )
+        groups: list[Group] = []
+        prompts = self._prompts(draws)
+        size = self.config.sampling.num_rollouts
+        for index, (draw, sample) in enumerate(rows):
+            judged = verdicts[index * size : (index + 1) * size]
+            relative = group_advantages([v.reward for v in judged], self.config.advantage)
+            groups.append(
+                Group(
+                    sample, draw.picture.index, prompts[index], rollouts[index], judged, *relative
+                )
+            )
+        return groups
+
+    def _update(self, groups: list[Group], step: int) -> dict[str, float]:
+        factor = self.config.schedule.factor(step / self.num_steps, step)
+        lr = self.optimizers.set_factor(factor)
+        per_picture = _runs(groups)
+        share = -(-len(per_picture) // self.config.updates_per_rollout)
+        totals: dict[str, float] = {}
+        parts = [per_picture[i : i + share] for i in range(0, len(per_picture), share)]
+        for part in parts:
+            for name, value in self._update_once([g for run in part for g in run]).items():
+                totals[name] = totals.get(name, 0.0) + value / len(parts)
+        return {"lr": lr, **totals}
+
+    def _update_once(self, groups: list[Group]) -> dict[str, float]:
+        indices = [run[0].picture_index for run in _runs(groups)]
+        features = (
+            self.memory(indices)
+            if self.memory is not None
+            else self.policy.features(self.corpus.pixels[indices])
+        )
+        text = self.policy.text
+        prompts = [text.prompt(group.prompt) for group in groups]
+        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts)
+        # rollouts without an advantage have no gradient: they count as tokens, not as work
+        counted = [
+            (row, rollout, advantage)
+            for row, group in enumerate(groups)
+            for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
+            if advantage is not None
+        ]
+        tokens = sum(len(rollout.token_ids) for _, rollout, _ in counted)
+        live = sorted((c for c in counted if c[2] != 0.0), key=lambda c: len(c[1].token_ids))
+        if not live:
+            return {"loss": 0.0}
+        values = {"loss": 0.0, "clip_fraction": 0.0, "logprob_gap": 0.0, "entropy": 0.0}
+        total = features.new_zeros(())
+        live_tokens = sum(len(rollout.token_ids) for _, rollout, _ in live)
+        for chunk in _thirds(live):
+            scores = self.policy.score_answers(
+                memory.select(torch.tensor([row for row, _, _ in chunk])),
+                [rollout.token_ids for _, rollout, _ in chunk],
+                temperature=self.config.sampling.temperature,
+            )
+            sampled = torch.zeros_like(scores.logprobs)
+            for index, (_, rollout, _) in enumerate(chunk):
+                sampled[index, : len(rollout.logprobs)] = torch.tensor(rollout.logprobs)
+            advantages = torch.tensor([advantage or 0.0 for _, _, advantage in chunk])
+            share = policy_loss(
+                scores.logprobs,
+                sampled,
+                advantages,
+                scores.valid,
+                self.config.loss,
+                tokens_in_step=tokens,
+            )
+            total = total + share.loss
+            gap = (scores.logprobs.exp() - sampled.exp()).abs()[scores.valid].max()
+            values["logprob_gap"] = max(values["logprob_gap"], gap.item())
+            values["clip_fraction"] += share.clip_fraction.item()
+            values["entropy"] += scores.entropy[scores.valid].sum().item() / live_tokens
+        total.backward()
+        values["loss"] = total.item()
+        values["grad_norm"] = self.optimizers.step(self.config.max_grad_norm)
+        return values
+
+
+def _runs(groups: Sequence[Group]) -> list[list[Group]]:
+    """Consecutive groups of one picture; all runs have equal length by construction."""
+    runs: list[list[Group]] = []
+    for group in groups:
+        if runs and runs[-1][0].picture_index == group.picture_index:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
+
+
+def _thirds(rows: list[Any]) -> list[list[Any]]:
+    """Up to three parts of similar length each, to save padding."""
+    size = -(-len(rows) // 3)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

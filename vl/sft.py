@@ -1,0 +1,174 @@
+"""Stages 1 and 2: dense alignment of the vision tower, then fine-tuning on rendered answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from .align import DenseHead, DenseTargets, dense_targets
+from .corpus import Corpus, Picture, Pose
+from .optim import MuonConfig, OptimizerConfig, Optimizers, Schedule
+from .policy import Policy
+
+
+class Draw(NamedTuple):
+    """One picture of a training stream and the epoch it is drawn in."""
+
+    epoch: int
+    picture: Picture
+
+
+class PictureStream(Protocol):
+    """An endless, resumable order of pictures."""
+
+    def __call__(self, start: int) -> Iterator[Draw]:
+        """Pictures from position `start` on."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """Stage 1: the vision tower against dense annotations."""
+
+    num_steps: int = 300
+    pictures_per_step: int = 32
+    optimizer: OptimizerConfig = MuonConfig()
+    schedule: Schedule = Schedule(warmup_steps=30, decay_frac=0.0)
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftConfig:
+    """Stage 2: all parts on the rows' ground truths, all questions of a picture packed."""
+
+    num_steps: int = 1500
+    pictures_per_step: int = 32
+    dense_weight: float = 0.3
+    """Weight of stage 1's loss, kept beside the answers' cross-entropy; 0 = dropped."""
+    optimizer: OptimizerConfig = MuonConfig()
+    schedule: Schedule = Schedule(warmup_steps=30, decay_frac=0.4)
+    max_grad_norm: float = 1.0
+
+
+class _Stepper:
+    """Position in a stream, and weights, head and optimizer as one state."""
+
+    def __init__(
+        self, policy: Policy, head: DenseHead, trained: nn.Module, config: AlignConfig | SftConfig
+    ) -> None:
+        self.policy, self.head = policy, head
+        self.config = config
+        self.optimizers = Optimizers(trained, config.optimizer)
+        self.num_steps = config.num_steps
+
+    def update(self, step: int, loss: torch.Tensor) -> dict[str, float]:
+        """Backward and one optimizer step; the numbers every stage logs."""
+        factor = self.config.schedule.factor(step / self.num_steps, step)
+        lr = self.optimizers.set_factor(factor)
+        loss.backward()
+        norm = self.optimizers.step(self.config.max_grad_norm)
+        return {"lr": lr, "grad_norm": norm}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, dense head and optimizer."""
+        return {
+            "model": self.policy.model.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizers": self.optimizers.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.policy.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
+        self.optimizers.load_state_dict(state["optimizers"])
+
+
+class DenseTargetCache:
+    """Dense targets of each picture, computed once."""
+
+    def __init__(self, head: DenseHead) -> None:
+        self.head = head
+        self._memory: dict[int, DenseTargets] = {}
+
+    def __call__(self, pictures: list[Picture]) -> DenseTargets:
+        """Targets of a batch."""
+        for picture in pictures:
+            if picture.index not in self._memory:
+                self._memory[picture.index] = dense_targets([picture], self.head)
+        rows = [self._memory[picture.index] for picture in pictures]
+        return DenseTargets(*(torch.cat(field) for field in zip(*rows, strict=True)))
+
+
+class AlignStage(_Stepper):
+    """Stage 1."""
+
+    name = "align"
+
+    def __init__(
+        self,
+        policy: Policy,
+        head: DenseHead,
+        corpus: Corpus,
+        stream: PictureStream,
+        config: AlignConfig,
+    ) -> None:
+        model = policy.model
+        trained = nn.ModuleDict({"vision_tower": model.vision_tower, "head": head})
+        super().__init__(policy, head, trained, config)
+        self.corpus, self.stream = corpus, stream
+        self.targets = DenseTargetCache(head)
+
+    def run_step(self, step: int) -> dict[str, float]:
+        """One step on the next pictures of the stream."""
+        draws = self.stream(step * self.config.pictures_per_step)
+        pictures = [next(draws).picture for _ in range(self.config.pictures_per_step)]
+        pixels = self.corpus.pixels[[picture.index for picture in pictures]]
+        loss = self.head.loss(self.policy.patches(pixels), self.targets(pictures))
+        return {"loss": loss.item(), **self.update(step, loss)}
+
+
+class SftStage(_Stepper):
+    """Stage 2, and under the name `control` its continuation for comparison with RL."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        head: DenseHead,
+        corpus: Corpus,
+        stream: PictureStream,
+        pose: Pose,
+        config: SftConfig,
+        *,
+        name: str = "sft",
+    ) -> None:
+        both = nn.ModuleDict({"model": policy.model, "head": head})
+        super().__init__(policy, head, both, config)
+        self.name = name
+        self.sft = config
+        self.corpus, self.stream, self.pose = corpus, stream, pose
+        self.targets = DenseTargetCache(head)
+
+    def run_step(self, step: int) -> dict[str, float]:
+        """One step on the next pictures of the stream and all their questions."""
+        draws = self.stream(step * self.sft.pictures_per_step)
+        batch = [next(draws) for _ in range(self.sft.pictures_per_step)]
+        pictures = [draw.picture for draw in batch]
+        rows = [(sample, draw.epoch) for draw in batch for sample in draw.picture.samples]
+        text = self.policy.text
+        prompts = [text.prompt(self.pose(sample, epoch)) for sample, epoch in rows]
+        answers = [text.answer(sample.reward.ground_truth) for sample, _ in rows]
+        patches = self.policy.patches(self.corpus.pixels[[p.index for p in pictures]])
+        features = self.policy.model.multi_modal_projector(patches)
+        answer_loss = self.policy.sft_loss(features, prompts, answers)
+        loss = answer_loss
+        values = {"loss": answer_loss.item()}
+        if self.sft.dense_weight > 0.0:
+            dense = self.head.loss(patches, self.targets(pictures))
+            loss = loss + self.sft.dense_weight * dense
+            values["dense_loss"] = dense.item()
+        return {**values, **self.update(step, loss)}
