@@ -3,12 +3,8 @@ r"""Judges mathematics: equal numbers, words or formulas; formulas by math-verif
 Most answers never reach sympy: equal texts, plain numbers and words are settled here.
 """
 
-# math-verify is half typed.
-# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -17,6 +13,7 @@ from typing import NamedTuple
 
 from data_specs import Sample
 from verifiers.answer import extract_answer, form_score, reference_text
+from verifiers.formula import FORMULA_CHARS_MAX, equal_formulas, refuse_formula
 from verifiers.iou_rule import ScoreContext
 from verifiers.numerals import Number, plain_number
 from verifiers.params import reject_unknown
@@ -25,13 +22,7 @@ from verifiers.verdict import Verdict
 
 VERSION = "1"
 
-FORMULA_CHARS_MAX = 600
-"""Longer answers are compared as text only."""
-FORMULA_DEPTH_MAX = 24
-"""Deepest nesting of brackets that is parsed."""
-EXPONENT_MAX = 1000
-"""Largest exponent that is parsed."""
-
+_OPTION_LETTERS = "ABCDEFGH"
 _DECIMAL_PLACES = 6  # as math-verify: 0.333333 is 1/3, 0.333 is not
 
 _WRAPPER = re.compile(
@@ -41,23 +32,21 @@ _SPACING = re.compile(r"\\(?:left|right|displaystyle|,|;|:|!|quad|qquad)(?![A-Za
 _ALTERNATIVES = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORDS_ONLY = re.compile(r"[^\W\d_]+(?:[ '’.,-]+[^\W\d_]+)*[.!]?")
+_BRACKETED_LETTER = re.compile(r"\(([A-Z])\)")
+_SIGNS = str.maketrans(
+    {"²": "^2", "³": "^3", "−": "-", "×": "\\times ", "·": "\\cdot ", "÷": "/", "π": "\\pi "}
+)
 _ASSIGNMENT = re.compile(r"^[A-Za-z](?:_\{?[A-Za-z0-9]\}?)?\s*=\s*(?=[^=<>])")
 _UNIT = re.compile(
     r"^(?P<money>\\?[$€£¥])?\s*(?P<value>.*?[0-9}.])\s*"
-    r"(?P<unit>\\?%|\^\s*\{?\\circ\}?|°|[^\W\d_]{2,}[0-9]?(?:[ /^{}.0-9]+[^\W_]*)*)?$"
+    r"(?P<unit>\\?%|\^\s*\{?\\circ\}?|°|(?<= )[mgslLhNJWVAK]|"
+    r"[^\W\d_]{2,}[0-9]?(?:[ /^{}.0-9]+[^\W_]*)*)?$"
 )
 _WRAPPED_UNIT = re.compile(
     r"(?P<value>.*?[0-9}])[\s~]*\\(?:text|textrm|mathrm|mbox)\s*\{(?P<unit>[^{}]{1,40})\}"
     r"(?P<power>\^\s*\{?[0-9]\}?)?"
 )
-_LONG_DIGITS = re.compile(r"[0-9]{101}")
-_BIG_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*[+-]?\s*[0-9]{4}")
-_TOWER = re.compile(r"(?:\^|\*\*)\s*(?:[{(][^{}()]*(?:\^|\*\*)|[^{}()\s+*/-]+\s*(?:\^|\*\*))")
-_COMPOUND_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(][^{}()]*[{(]")
-_BIG_FACTORIAL = re.compile(r"(?:[0-9]{4}|[)}\]!])\s*!")
-_HEAVY = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|det|binom|dbinom|tbinom|mod|pmod|bmod)")
-_BIG_NUMBER = re.compile(r"[0-9]{4}")
-_MATRIX_CELLS_MAX = 40
+_UNEVALUATED = re.compile(r"\\(?:sum|prod|int|iint|iiint|oint|lim)(?![A-Za-z])")
 
 
 def check_params(params: Mapping[str, object]) -> None:
@@ -108,10 +97,14 @@ def _read(raw: str) -> _Term:
         return _Term(raw, plain, None, "")
     if len(plain) > 2 and plain[0] == "$" == plain[-1]:
         plain = plain.strip("$").strip()
+    if not plain.isascii():
+        plain = _ascii_math(plain)
     plain = _SPACING.sub(" ", plain.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
     wrapped = _WRAPPED_UNIT.fullmatch(plain)
     plain = _WRAPPER.sub(r" \1", plain).strip()
     plain = " ".join(plain.rstrip(".").split())
+    if found := _BRACKETED_LETTER.fullmatch(plain):
+        plain = found.group(1)
     value = plain_number(plain)
     if value is not None:
         return _Term(raw, plain, value, "")
@@ -120,6 +113,11 @@ def _read(raw: str) -> _Term:
         if value is not None:
             return _Term(raw, plain, Fraction(value) / 100 if unit == "%" else value, unit)
     return _Term(raw, plain, None, "")
+
+
+def _ascii_math(text: str) -> str:
+    """The text with superscripts, minus and other signs as LaTeX, and the rest in form NFKC."""
+    return normalise_text(text.translate(_SIGNS)).replace("\u2044", "/")
 
 
 def _quantity(plain: str, wrapped: re.Match[str] | None) -> tuple[Number | None, str]:
@@ -147,8 +145,10 @@ def _compare(reference: _Term, answer: _Term) -> tuple[bool, str]:
     if reference.value is not None and answer.value is not None:
         return _same_quantity(reference, answer), "compared as numbers"
     if _is_words(reference.plain) or _is_words(answer.plain):
-        same = normalise_text(reference.plain, True) == normalise_text(answer.plain, True)
-        return same, "compared as words"
+        # Letters of options may be small; other single letters are names, and M is not m.
+        ignore_case = len(reference.plain) > 1 or reference.plain in _OPTION_LETTERS
+        left, right = (normalise_text(t.plain, ignore_case) for t in (reference, answer))
+        return left == right, "compared as words"
     if ":" in reference.plain or ":" in answer.plain:
         return False, "compared as text"  # 12:30 is a time or a ratio, not 12/30
     if _ALTERNATIVES.search(answer.plain) and not _ALTERNATIVES.search(reference.plain):
@@ -156,10 +156,13 @@ def _compare(reference: _Term, answer: _Term) -> tuple[bool, str]:
     answer, reference = _same_sided(answer, reference)
     if reference.value is not None and answer.value is not None:
         return _same_quantity(reference, answer), "compared as numbers"
-    refusal = _refusal(answer.plain) or _refusal(reference.plain)
+    refusal = refuse_formula(answer.plain) or refuse_formula(reference.plain)
+    is_open = bool(_UNEVALUATED.search(answer.plain))
+    if not refusal and is_open and not _UNEVALUATED.search(reference.plain):
+        refusal = "too little done: a sum, product, integral or limit is not worked out"
     if refusal:
         return False, refusal
-    return _equal_formulas(reference.plain, answer.plain), "compared as formulas"
+    return equal_formulas(reference.plain, answer.plain), "compared as formulas"
 
 
 def _same_quantity(reference: _Term, answer: _Term) -> bool:
@@ -200,46 +203,3 @@ def _same_sided(answer: _Term, reference: _Term) -> tuple[_Term, _Term]:
     elif in_reference and "=" not in answer.plain:
         reference = _read(reference.plain[in_reference.end() :])
     return answer, reference
-
-
-def _refusal(plain: str) -> str:
-    """Why a formula is not given to sympy, or an empty text. Cheap, and meant to be strict."""
-    if len(plain) > FORMULA_CHARS_MAX:
-        return f"too long: {len(plain)} characters, at most {FORMULA_CHARS_MAX} are parsed"
-    depth = deepest = 0
-    for char in plain:
-        if char in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "})]":
-            depth -= 1
-    if deepest > FORMULA_DEPTH_MAX:
-        return f"too deep: nested {deepest} times, at most {FORMULA_DEPTH_MAX} are parsed"
-    if _LONG_DIGITS.search(plain):
-        return "too many digits: more than 100 in a row"
-    if _BIG_EXPONENT.search(plain) or _TOWER.search(plain) or _COMPOUND_EXPONENT.search(plain):
-        return f"too large an exponent: more than {EXPONENT_MAX - 1}, or a power of a power"
-    if _BIG_FACTORIAL.search(plain):
-        return "too large a factorial"
-    if _HEAVY.search(plain) and _BIG_NUMBER.search(plain):
-        return "too heavy: a sum, product or integral with large numbers"
-    if plain.count("&") > _MATRIX_CELLS_MAX or plain.count(",") > 2 * _MATRIX_CELLS_MAX:
-        return "too many parts"
-    return ""
-
-
-@lru_cache(maxsize=8192)
-def _equal_formulas(reference: str, answer: str) -> bool:
-    """Whether math-verify finds the two equal; only for what `_refusal` lets pass."""
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    for name in ("math_verify.parser", "math_verify.grader"):
-        # It logs a warning whenever its own time limits are off. They work by signals, hence in
-        # the main thread only; ours is the killable worker.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    config = (LatexExtractionConfig(boxed_match_priority=0),)
-    left, right = (
-        parse(f"\\boxed{{{text}}}", extraction_config=config, parsing_timeout=0)
-        for text in (reference, answer)
-    )
-    return bool(left and right) and bool(verify(left, right, timeout_seconds=0))
