@@ -106,7 +106,7 @@ def predict(model: Path, image: Path, prompt: str, out: Path | None) -> None:
         features = policy.features(pixels)
     config = SamplingConfig(num_rollouts=1, temperature=0.0)
     answers = sample_rollouts(
-        policy, features, [policy.text.prompt(prompt)], config, torch.Generator()
+        policy, features, [policy.text.prompt(prompt)], [0], config, torch.Generator()
     )
     text = answers[0][0].text
     console = Console()

@@ -1,1 +1,1 @@
-"""Everything that touches a tensor or a token id: models, rollouts, losses, training, evaluation, run reports."""
+"""Everything that touches a tensor or a token id: models, losses, training, evaluation, reports."""

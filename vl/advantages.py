@@ -16,8 +16,9 @@ class AdvantageConfig:
 
     divide_by_std: bool = True
     """False = Dr. GRPO: reward minus mean only."""
-    spread_tolerance: float = 1e-6
-    """A group whose rewards lie within this range has no spread and gives no advantage."""
+    spread_tolerance: float = 0.0
+    """A group whose rewards lie within this range has no spread and gives no advantage. 0: only
+    equal rewards; float noise above it is damped by `std_epsilon`."""
     std_epsilon: float = 1e-6
     """Added to the sample deviation (ddof 1), as verl does."""
 
@@ -42,7 +43,8 @@ def group_advantages(
     """
     if len(rewards) < 2:
         raise ValueError(
-            f"a group of {len(rewards)} rollout has no relative advantage; sample at least 2 a prompt"
+            f"a group of {len(rewards)} rollout has no relative advantage; sample at least 2 "
+            "a prompt"
         )
     scored = [reward for reward in rewards if reward is not None]
     spread = max(scored) - min(scored) if scored else 0.0

@@ -27,7 +27,7 @@ class DenseTargets(NamedTuple):
     """0 = background."""
     centre: Bool[Tensor, "picture patch"]
     sides: Float[Tensor, "picture patch 4"]
-    """Left, top, right, bottom of the covering object minus the patch's centre, in picture widths."""
+    """Left, top, right, bottom of the covering object minus the patch's centre; picture widths."""
 
 
 class DenseHead(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -53,6 +53,11 @@ class Corpus:
     def num_samples(self) -> int:
         """Rows over all pictures."""
         return sum(len(picture.samples) for picture in self.pictures)
+
+
+def owners_of(pictures: Sequence[Picture]) -> list[int]:
+    """For each row of the pictures, in order, the position of its picture among them."""
+    return [index for index, picture in enumerate(pictures) for _ in picture.samples]
 
 
 def build_corpus(groups: Iterable[Sequence[Sample]], *, size_px: int) -> Corpus:
@@ -102,6 +107,16 @@ class TextEncoder:
         return self.encode(f"{question}{eos}{bos}")
 
     @property
+    def end_id(self) -> int:
+        """Id of the end token."""
+        return cast("int", self.tokenizer.eos_token_id)
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills up padded rows."""
+        return cast("int", self.tokenizer.pad_token_id)
+
+    @property
     def opening(self) -> list[int]:
         """What precedes the picture."""
         return self.encode(f"{self.tokenizer.bos_token}user\n")
@@ -113,7 +128,7 @@ class TextEncoder:
 
     def answer(self, text: str) -> list[int]:
         """A complete answer with its end token."""
-        return [*self.encode(text), self.tokenizer.eos_token_id]
+        return [*self.encode(text), self.end_id]
 
 
 Pose = Callable[[Sample, int], str]

@@ -10,7 +10,7 @@ import torch
 from data_specs import Sample
 from verifiers import FixedIou, IouRule, ScoreContext, Verdict, score_batch
 
-from .corpus import Corpus, Picture
+from .corpus import Corpus, Picture, owners_of
 from .policy import Policy
 from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .rundir import Answer, EvalLine
@@ -77,13 +77,14 @@ def _evaluate_batch(
     with torch.no_grad():
         features = policy.features(corpus.pixels[[picture.index for picture in pictures]])
     random = generator_for(seed, "evaluate", start)
+    owners = owners_of(pictures)
     greedy = SamplingConfig(num_rollouts=1, temperature=0.0, max_new_tokens=config.max_new_tokens)
-    answers = sample_rollouts(policy, features, prompts, greedy, random)
+    answers = sample_rollouts(policy, features, prompts, owners, greedy, random)
     if config.num_samples:
         drawn = SamplingConfig(
             num_rollouts=config.num_samples, max_new_tokens=config.max_new_tokens
         )
-        more = sample_rollouts(policy, features, prompts, drawn, random)
+        more = sample_rollouts(policy, features, prompts, owners, drawn, random)
         answers = [[*first, *rest] for first, rest in zip(answers, more, strict=True)]
     items = [(s, a.text) for s, group in zip(samples, answers, strict=True) for a in group]
     context = ScoreContext(progress=1.0, iou_rule=config.iou_rule)

@@ -56,6 +56,8 @@ def dapo_config() -> GrpoConfig:
 
 PolicyLossConfig = CispoConfig | GrpoConfig
 
+_MAX_LOG_RATIO = 20.0
+
 
 class PolicyLoss(NamedTuple):
     """Loss share and the share of trained tokens whose weight or ratio was clipped."""
@@ -79,7 +81,8 @@ def policy_loss(
         tokens_in_step: trained tokens of the whole optimizer step, all micro-batches and ranks;
             shares then add up. None = the tokens of this call.
     """
-    ratio = (logprobs - sampled_logprobs).exp()
+    # e^20 is beyond every bound in use; the clamp keeps 0 * inf out of the clipped side's gradient
+    ratio = (logprobs - sampled_logprobs).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()
     clipped = ratio.clamp(config.ratio_low, config.ratio_high) if _bounded(config) else ratio
     weighted = advantages[:, None]
     if isinstance(config, CispoConfig):

@@ -1,10 +1,12 @@
-"""Numbers of one RL step, overall, by source and by task. A number that was not measured is absent."""
+"""Numbers of one RL step, overall, by source and by task; what was not measured is absent."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from .rundir import CORRECT_FROM
 
 if TYPE_CHECKING:
     from .rl import Group
@@ -28,8 +30,12 @@ def step_metrics(groups: Sequence[Group]) -> dict[str, float]:
 def _numbers(groups: Sequence[Group]) -> dict[str, float]:
     pairs = [pair for g in groups for pair in zip(g.rollouts, g.verdicts, strict=True)]
     scored = [(rollout, verdict) for rollout, verdict in pairs if verdict.score is not None]
-    right = [rollout for rollout, verdict in scored if verdict.score and verdict.score >= 0.5]
-    wrong = [rollout for rollout, verdict in scored if not verdict.score or verdict.score < 0.5]
+    right = [
+        rollout for rollout, verdict in scored if verdict.score and verdict.score >= CORRECT_FROM
+    ]
+    wrong = [
+        rollout for rollout, verdict in scored if not verdict.score or verdict.score < CORRECT_FROM
+    ]
     values: dict[str, float | None] = {
         "reward": _mean(v.reward for _, v in scored),
         "score": _mean(v.score for _, v in scored),
@@ -42,8 +48,9 @@ def _numbers(groups: Sequence[Group]) -> dict[str, float]:
         "response_length_right": _mean(float(len(rollout.token_ids)) for rollout in right),
         "response_length_wrong": _mean(float(len(rollout.token_ids)) for rollout in wrong),
         "pass_at_g": _mean(
-            float(max((v.score or 0.0 for v in group.verdicts), default=0.0) >= 0.5)
-            for group in groups
+            float(max(scores) >= CORRECT_FROM)
+            for scores in ([v.score for v in g.verdicts if v.score is not None] for g in groups)
+            if scores
         ),
     }
     for part in _BOX_PARTS:

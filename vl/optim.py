@@ -31,7 +31,7 @@ class AdamWConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MuonConfig:
-    """Muon for the matrices of transformer blocks, AdamW for embeddings, norms, convolutions, head."""
+    """Muon for matrices of transformer blocks, AdamW for embeddings, norms, convolutions, head."""
 
     lr: float = 0.02
     momentum: float = 0.95
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
         self.config = config
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One update of every parameter that has a gradient."""
         del closure
         for group in self.param_groups:

@@ -77,11 +77,16 @@ class Policy:
         return self.model.decode(self.model.embed(batch, features)).cache
 
     def read_prompts(
-        self, pictures: MiniMaxVLCache, prompts: Sequence[Sequence[int]]
+        self, pictures: MiniMaxVLCache, prompts: Sequence[Sequence[int]], owners: Sequence[int]
     ) -> MiniMaxVLCache:
-        """Memory after each prompt; prompts belong to the pictures in equal shares, in order."""
-        padded = pad_right(prompts, self.text.tokenizer.pad_token_id)
-        cache = pictures.expand(len(prompts) // pictures.valid.shape[0])
+        """Memory after each prompt; `owners` says which row of `pictures` a prompt asks about."""
+        padded = pad_right(prompts, self.text.pad_id)
+        num_pictures = pictures.valid.shape[0]
+        copies = len(prompts) // num_pictures
+        if list(owners) == [row for row in range(num_pictures) for _ in range(copies)]:
+            cache = pictures.expand(copies)  # equal shares in order: the faster backward
+        else:
+            cache = pictures.select(torch.tensor(owners))
         return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).cache
 
     def score_answers(
@@ -98,7 +103,7 @@ class Policy:
             answers: token ids, end token included where the answer ended.
         """
         header = self.text.header
-        targets = pad_right(answers, self.text.tokenizer.pad_token_id)
+        targets = pad_right(answers, self.text.pad_id)
         read = [[*header, *answer[:-1]] for answer in answers]
         hidden = self._read(prompts, read)[:, len(header) - 1 :]
         scores = self._logprobs(hidden[targets.valid], targets.ids[targets.valid], temperature)
@@ -108,7 +113,7 @@ class Policy:
         return AnswerScores(logprobs, entropy, targets.valid)
 
     def _read(self, cache: MiniMaxVLCache, rows: Sequence[Sequence[int]]) -> Tensor:
-        padded: Padded = pad_right(rows, self.text.tokenizer.pad_token_id)
+        padded: Padded = pad_right(rows, self.text.pad_id)
         return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).hidden
 
     def _logprobs(
@@ -129,21 +134,23 @@ class Policy:
         features: Float[Tensor, "picture token hidden"],
         prompts: Sequence[Sequence[int]],
         answers: Sequence[Sequence[int]],
+        owners: Sequence[int],
         *,
         num_buckets: int = 3,
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy per answer token, all questions of a picture packed on its prefix.
 
+        `owners` says which picture a question asks about.
         Rows are read in `num_buckets` groups of similar length, which halves the padding.
         """
         pictures = self.read_pictures(features)
-        per_picture = len(prompts) // features.shape[0]
+        owner = torch.tensor(owners)
         lengths = torch.tensor([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)])
         order = lengths.argsort()
         total = features.new_zeros(())
         for rows in order.chunk(num_buckets):
             index = rows.tolist()
-            cache = pictures.select(rows // per_picture)
+            cache = pictures.select(owner[rows])
             read = [[*prompts[i], *self.text.header, *answers[i][:-1]] for i in index]
             hidden = self._read(cache, read)
             skipped = [len(prompts[i]) + len(self.text.header) - 1 for i in index]

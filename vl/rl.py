@@ -21,7 +21,7 @@ from data_specs import Sample
 from verifiers import IouRule, ScoreContext, StagedIou, Verdict, score_batch
 
 from .advantages import AdvantageConfig, group_advantages
-from .corpus import Corpus, Pose
+from .corpus import Corpus, Pose, owners_of
 from .losses import CispoConfig, PolicyLossConfig, policy_loss
 from .metrics import step_metrics
 from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
@@ -163,7 +163,8 @@ class RlStage:
             features = self._features(draws)
         prompts = [self.policy.text.prompt(prompt) for prompt in self._prompts(draws)]
         random = generator_for(self.seed, "rollout", step)
-        return sample_rollouts(self.policy, features, prompts, self.config.sampling, random)
+        owners = owners_of([draw.picture for draw in draws])
+        return sample_rollouts(self.policy, features, prompts, owners, self.config.sampling, random)
 
     def _judge(
         self, draws: Sequence[Draw], rollouts: list[list[Rollout]], step: int
@@ -198,15 +199,18 @@ class RlStage:
         lr = self.optimizers.set_factor(factor)
         per_picture = _runs(groups)
         share = -(-len(per_picture) // self.config.updates_per_rollout)
-        totals: dict[str, float] = {}
-        parts = [per_picture[i : i + share] for i in range(0, len(per_picture), share)]
-        for part in parts:
-            for name, value in self._update_once([g for run in part for g in run]).items():
-                totals[name] = totals.get(name, 0.0) + value / len(parts)
-        return {"lr": lr, **totals}
+        measured: dict[str, list[float]] = {}
+        for start in range(0, len(per_picture), share):
+            part = [group for run in per_picture[start : start + share] for group in run]
+            for name, value in self._update_once(part).items():
+                measured.setdefault(name, []).append(value)
+        # an update without any advantage has a loss of 0 and no other number
+        return {"lr": lr} | {name: sum(found) / len(found) for name, found in measured.items()}
 
     def _update_once(self, groups: list[Group]) -> dict[str, float]:
-        indices = [run[0].picture_index for run in _runs(groups)]
+        runs = _runs(groups)
+        indices = [run[0].picture_index for run in runs]
+        owners = [index for index, run in enumerate(runs) for _ in run]
         features = (
             self.memory(indices)
             if self.memory is not None
@@ -214,7 +218,7 @@ class RlStage:
         )
         text = self.policy.text
         prompts = [text.prompt(group.prompt) for group in groups]
-        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts)
+        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts, owners)
         # rollouts without an advantage have no gradient: they count as tokens, not as work
         counted = [
             (row, rollout, advantage)
@@ -259,7 +263,7 @@ class RlStage:
 
 
 def _runs(groups: Sequence[Group]) -> list[list[Group]]:
-    """Consecutive groups of one picture; all runs have equal length by construction."""
+    """Consecutive groups of one picture."""
     runs: list[list[Group]] = []
     for group in groups:
         if runs and runs[-1][0].picture_index == group.picture_index:

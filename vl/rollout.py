@@ -1,4 +1,4 @@
-"""Sampling answers: pictures and prompts are read once, all rollouts of a prompt branch from them."""
+"""Sampling answers: pictures and prompts are read once, all rollouts of a prompt branch off."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class SamplingConfig:
             )
         if self.temperature == 0.0 and self.num_rollouts > 1:
             raise ValueError(
-                f"num_rollouts: {self.num_rollouts} greedy answers to a prompt are all the same; use 1"
+                f"num_rollouts: {self.num_rollouts} greedy answers to a prompt are all the same; "
+                "use 1"
             )
 
 
@@ -59,17 +60,18 @@ def sample_rollouts(
     policy: Policy,
     features: Float[Tensor, "picture token hidden"],
     prompts: Sequence[Sequence[int]],
+    owners: Sequence[int],
     config: SamplingConfig,
     generator: torch.Generator,
 ) -> list[list[Rollout]]:
-    """`num_rollouts` answers for each prompt; prompts belong to the pictures in equal shares.
+    """`num_rollouts` answers for each prompt; `owners` says which picture a prompt asks about.
 
     Finished answers leave the batch, so that a few long ones do not keep all rows computing.
     """
-    memory = policy.read_prompts(policy.read_pictures(features), prompts)
+    memory = policy.read_prompts(policy.read_pictures(features), prompts, owners)
     num_rows = len(prompts) * config.num_rollouts
     ids, logprobs = _decode(policy, memory.expand(config.num_rollouts), config, generator)
-    eos = policy.text.tokenizer.eos_token_id
+    eos = policy.text.end_id
     texts = policy.text.tokenizer.batch_decode(
         [[token for token in row if token != eos] for row in ids], skip_special_tokens=True
     )
@@ -90,7 +92,7 @@ def _decode(
     policy: Policy, memory: MiniMaxVLCache, config: SamplingConfig, generator: torch.Generator
 ) -> tuple[list[list[int]], list[list[float]]]:
     num_rows = memory.valid.shape[0]
-    eos = policy.text.tokenizer.eos_token_id
+    eos = policy.text.end_id
     drawn = torch.full((num_rows, config.max_new_tokens), eos)
     scores = torch.zeros(num_rows, config.max_new_tokens)
     lengths = torch.full((num_rows,), config.max_new_tokens)

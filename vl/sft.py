@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .align import DenseHead, DenseTargets, dense_targets
-from .corpus import Corpus, Picture, Pose
+from .corpus import Corpus, Picture, Pose, owners_of
 from .optim import MuonConfig, OptimizerConfig, Optimizers, Schedule
 from .policy import Policy
 
@@ -164,7 +164,7 @@ class SftStage(_Stepper):
         answers = [text.answer(sample.reward.ground_truth) for sample, _ in rows]
         patches = self.policy.patches(self.corpus.pixels[[p.index for p in pictures]])
         features = self.policy.model.multi_modal_projector(patches)
-        answer_loss = self.policy.sft_loss(features, prompts, answers)
+        answer_loss = self.policy.sft_loss(features, prompts, answers, owners_of(pictures))
         loss = answer_loss
         values = {"loss": answer_loss.item()}
         if self.sft.dense_weight > 0.0:

@@ -12,21 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypedDict
 
-from .rundir import EvalLine
+from .rundir import CORRECT_FROM, MACRO_TASKS, EvalLine
 
-MACRO_TASKS = (
-    "math",
-    "puzzle",
-    "chart",
-    "science",
-    "grounding",
-    "detection",
-    "counting",
-    "ocr",
-)
 _Z95 = 1.959964
-PASS_SCORE = 0.5
-"""pass@k counts a row as solved if one of k samples scores at least this."""
 
 
 class Interval(TypedDict):
@@ -63,9 +51,9 @@ def average_score(line: EvalLine) -> float | None:
 
 
 def best_score(line: EvalLine) -> float | None:
-    """1 if one of the samples scores at least 0.5, else 0; None if none is scored."""
+    """1 if one of the samples is correct, else 0; None if none is scored."""
     scores = [answer["score"] for answer in line["samples"] if answer["score"] is not None]
-    return float(max(scores) >= PASS_SCORE) if scores else None
+    return float(max(scores) >= CORRECT_FROM) if scores else None
 
 
 def measures_of(lines: Sequence[EvalLine]) -> dict[str, Measure]:
@@ -99,17 +87,17 @@ def summarise_difference(
     Raises:
         ValueError: the two phases did not answer the same rows.
     """
-    if [line["id"] for line in later] != [line["id"] for line in earlier]:
+    if [_row_key(line) for line in later] != [_row_key(line) for line in earlier]:
         raise ValueError(
             f"phases {later[0]['phase'] if later else '-'} and "
             f"{earlier[0]['phase'] if earlier else '-'} answered different rows; evaluate both on "
             "the same held-out files"
         )
-    before = {line["id"]: line for line in earlier}
+    before = {_row_key(line): line for line in earlier}
 
     def paired(measure: Measure) -> Measure:
         def difference(line: EvalLine) -> float | None:
-            new, old = measure(line), measure(before[line["id"]])
+            new, old = measure(line), measure(before[_row_key(line)])
             return None if new is None or old is None else new - old
 
         return difference
@@ -120,6 +108,11 @@ def summarise_difference(
         groups = _group(later, field)
         summary[field] = {name: _intervals(rows, measures) for name, rows in groups.items()}
     return summary
+
+
+def _row_key(line: EvalLine) -> tuple[str, str]:
+    """An id is only unique within its source."""
+    return line["source"], line["id"]
 
 
 def _group(lines: Sequence[EvalLine], field: str) -> dict[str, list[EvalLine]]:

@@ -72,7 +72,3 @@ class MiniMaxVLCache:
             for s in self.layers
         )
         return MiniMaxVLCache(layers=layers, valid=self.valid.repeat_interleave(copies, dim=0))
-
-    def reorder_cache(self, beam_idx: Int[Tensor, " row"]) -> MiniMaxVLCache:
-        """Rows in the order that beam search wants."""
-        return self.select(beam_idx)

@@ -76,8 +76,8 @@ class MiniMaxVLTextConfig(PretrainedConfig):
         self.max_position_embeddings = max_position_embeddings
         if len(self.attn_type_list) != num_hidden_layers or set(self.attn_type_list) - {0, 1}:
             raise ValueError(
-                f"attn_type_list: found {self.attn_type_list!r}; it needs one entry, 0 (lightning) or "
-                f"1 (softmax), for each of the {num_hidden_layers} layers"
+                f"attn_type_list: found {self.attn_type_list!r}; it needs one entry, 0 (lightning) "
+                f"or 1 (softmax), for each of the {num_hidden_layers} layers"
             )
         if num_attention_heads % num_key_value_heads:
             raise ValueError(
@@ -88,7 +88,8 @@ class MiniMaxVLTextConfig(PretrainedConfig):
             raise ValueError(
                 f"rotary_dim: {rotary_dim} must be even and at most head_dim {head_dim}"
             )
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        kwargs["tie_word_embeddings"] = tie_word_embeddings
+        super().__init__(**kwargs)
 
 
 class MiniMaxVLVisionConfig(PretrainedConfig):
@@ -155,7 +156,11 @@ class MiniMaxVLConfig(PretrainedConfig):
     """
 
     model_type = "minimax_vl_01"
-    sub_configs = {"text_config": MiniMaxVLTextConfig, "vision_config": MiniMaxVLVisionConfig}
+    # transformers declares a property here, and replaces it by such a dict in its own classes
+    sub_configs = {  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+        "text_config": MiniMaxVLTextConfig,
+        "vision_config": MiniMaxVLVisionConfig,
+    }
 
     def __init__(
         self,

@@ -35,9 +35,9 @@ class MiniMaxVLPreTrainedModel(PreTrainedModel):
     config_class = MiniMaxVLConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     _supports_sdpa = True
-    _no_split_modules = ("DecoderLayer", "VisionLayer")
+    _no_split_modules = ["DecoderLayer", "VisionLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -54,8 +54,9 @@ class MiniMaxVLPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=text or 0.5)
         elif isinstance(module, nn.RMSNorm | nn.LayerNorm | nn.GroupNorm):
             nn.init.ones_(module.weight)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, "bias", None)
+            if isinstance(bias, Tensor):
+                nn.init.zeros_(bias)
         if text is None:
             self._scale_outputs(module)
 
@@ -179,7 +180,14 @@ class MiniMaxVLForConditionalGeneration(MiniMaxVLPreTrainedModel, GenerationMixi
             aux_loss=aux_loss,
         )
 
-    def prepare_inputs_for_generation(
+    @staticmethod
+    def _reorder_cache(
+        past_key_values: MiniMaxVLCache, beam_idx: Int[Tensor, " row"]
+    ) -> MiniMaxVLCache:
+        """Beam search's hook; without it the reordered copy would be dropped."""
+        return past_key_values.select(beam_idx)
+
+    def prepare_inputs_for_generation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input_ids: Tensor,
         past_key_values: MiniMaxVLCache | None = None,

@@ -49,7 +49,7 @@ class MiniMaxVLImageProcessor(BaseImageProcessor):
                 "use an empty list (one tile a picture)"
             )
 
-    def preprocess(
+    def preprocess(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, images: Any, return_tensors: str | None = "pt", **kwargs: Any
     ) -> BatchFeature:
         """`pixel_values` (image, 3, height, width) for PIL pictures or a list of them."""
@@ -97,7 +97,7 @@ class MiniMaxVLProcessor(ProcessorMixin):
         self.image_token = "<image>"
         super().__init__(image_processor, tokenizer, chat_template=chat_template, **kwargs)
 
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         images: Any = None,
         text: str | list[str] | None = None,
@@ -115,8 +115,8 @@ class MiniMaxVLProcessor(ProcessorMixin):
         num_markers = sum(one.count(self.image_token) for one in texts)
         if num_markers != len(pictures):
             raise ValueError(
-                f"the text has {num_markers} {self.image_token} markers for {len(pictures)} pictures; "
-                "write one marker for each picture"
+                f"the text has {num_markers} {self.image_token} markers for {len(pictures)} "
+                "pictures; write one marker for each picture"
             )
         expanded = [
             one.replace(self.image_token, self.image_token * self.num_image_tokens) for one in texts

@@ -86,8 +86,8 @@ def build_tokenizer(texts: Iterable[str], *, coordinate_bins: int) -> PreTrained
 
 def placeholder_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Ids that a policy must never sample: picture and video placeholders, padding, turn starts."""
-    ids = tokenizer.convert_tokens_to_ids([IMAGE, VIDEO, PAD, BOS])
-    return [index for index in ids if index is not None]
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token] for token in (IMAGE, VIDEO, PAD, BOS) if token in vocabulary]
 
 
 def _vocabulary_in_order(words: Sequence[str], coordinates: Sequence[str]) -> Iterable[str]:
