@@ -1,0 +1,127 @@
+"""The policy's tree of prefixes gives the numbers and gradients of plain rows."""
+
+import pytest
+import torch
+from tiny_vl import corpus_of, pose, tiny_policy
+from torch.nn import functional as F
+
+from vl.corpus import owners_of
+
+POLICY = tiny_policy()
+ANSWERS = (
+    "\\boxed{3}",
+    "the cat",
+    "<answer>[{'bbox_2d': [0, 125, 250, 375], 'label': 'x'}]</answer>",
+)
+
+
+def rows_of(corpus):
+    text = POLICY.text
+    samples = [sample for picture in corpus.pictures for sample in picture.samples]
+    prompts = [text.prompt(pose(sample)) for sample in samples]
+    answers = [text.answer(ANSWERS[i % 3]) for i, _ in enumerate(samples)]
+    return samples, prompts, answers
+
+
+def plain_logits(corpus, questions, answers):
+    """Logits of each answer token from the whole rendered chat, one row at a time."""
+    owners = owners_of(corpus.pictures)
+    found = []
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        messages = [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+        ]
+        chat = POLICY.processor.apply_chat_template(messages, add_generation_prompt=True)
+        expanded = chat.replace("<image>", "<image>" * 4)
+        text = expanded + POLICY.text.tokenizer.decode(answer)
+        ids = POLICY.text.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
+        assert ids[0, -len(answer) :].tolist() == answer
+        pixels = POLICY.processor.image_processor.normalise(corpus.pixels[owners[row]][None])
+        logits = POLICY.model(ids, pixel_values=pixels).logits[0, -len(answer) - 1 : -1]
+        found.append(logits.masked_fill(POLICY.forbidden, float("-inf")))
+    return found
+
+
+def gradients(loss):
+    params = list(POLICY.model.parameters())
+    return torch.autograd.grad(loss, params, allow_unused=True, retain_graph=True)
+
+
+def assert_same_gradients(found, expected):
+    norms = [0.0 if g is None else g.norm().item() for g in expected]
+    assert sum(norm > 1e-6 for norm in norms) > 40  # the comparison is not one of zeros
+    for one, other in zip(found, expected, strict=True):
+        if other is not None and one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        else:
+            assert (one is None or not one.any()) and (other is None or not other.any())
+
+
+@pytest.mark.parametrize("rows_per_picture", [(2, 2, 2), (1, 3, 2)], ids=["equal", "unequal"])
+def test_the_sft_loss_is_that_of_plain_rows_in_value_and_gradient(rows_per_picture):
+    corpus = corpus_of(*rows_per_picture)
+    samples, prompts, answers = rows_of(corpus)
+    features = POLICY.features(corpus.pixels)
+    found = POLICY.sft_loss(features, prompts, answers, owners_of(corpus.pictures))
+    logits = plain_logits(corpus, [pose(sample) for sample in samples], answers)
+    targets = torch.tensor([token for answer in answers for token in answer])
+    expected = F.cross_entropy(torch.cat(logits), targets)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert_same_gradients(gradients(found), gradients(expected))
+
+
+@pytest.mark.parametrize("rows_per_picture", [(2, 2), (1, 3)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_answers_score_as_in_plain_rows_in_value_and_gradient(rows_per_picture, temperature):
+    corpus = corpus_of(*rows_per_picture)
+    samples, prompts, answers = rows_of(corpus)
+    pictures = POLICY.read_pictures(POLICY.features(corpus.pixels))
+    memory = POLICY.read_prompts(pictures, prompts, owners_of(corpus.pictures))
+    twice = [answers[row // 2] if row % 2 == 0 else answers[0] for row in range(8)]
+    scores = POLICY.score_answers(memory.expand(2), twice, temperature=temperature)
+    questions = [pose(samples[row // 2]) for row in range(8)]
+    doubled = corpus_of(*(2 * n for n in rows_per_picture))
+    logits = plain_logits(doubled, questions, twice)
+    weights = torch.randn(scores.logprobs.shape, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(())
+    for row, (answer, one) in enumerate(zip(twice, logits, strict=True)):
+        every = (one / temperature).log_softmax(-1)
+        picked = every.gather(-1, torch.tensor(answer)[:, None])[:, 0]
+        n = len(answer)
+        assert scores.valid[row].sum() == n
+        torch.testing.assert_close(scores.logprobs[row, :n], picked, rtol=1e-5, atol=1e-5)
+        entropy = torch.distributions.Categorical(logits=one / temperature).probs
+        by_hand = -(entropy * entropy.clamp_min(1e-30).log()).sum(-1)
+        torch.testing.assert_close(scores.entropy[row, :n], by_hand, rtol=1e-4, atol=1e-5)
+        expected = expected + (picked * weights[row, :n]).sum()
+    found = (scores.logprobs * weights)[scores.valid].sum()
+    assert_same_gradients(gradients(found), gradients(expected))
+
+
+def test_padding_of_scores_is_zero_and_not_valid():
+    corpus = corpus_of(2)
+    _, prompts, _ = rows_of(corpus)
+    memory = POLICY.read_prompts(
+        POLICY.read_pictures(POLICY.features(corpus.pixels)), prompts, [0, 0]
+    )
+    scores = POLICY.score_answers(memory, [[5, 6, 7], [8]])
+    assert scores.valid.tolist() == [[True, True, True], [True, False, False]]
+    assert scores.logprobs[1, 1:].tolist() == [0.0, 0.0]
+
+
+def test_the_text_encoder_reads_a_turn_as_the_tokenizer_reads_the_whole_chat():
+    text = POLICY.text
+    for question in ("how many dots?", " leading", "1, 2", "user\n", "a\n", "[62, 125]"):
+        for answer in (*ANSWERS, "", "12", " word"):
+            messages = [
+                {
+                    "role": "user",
+                    "content": [{"type": "image"}, {"type": "text", "text": question}],
+                },
+                {"role": "assistant", "content": answer},
+            ]
+            chat = text.tokenizer.apply_chat_template(messages, tokenize=False)
+            image = [POLICY.model.config.image_token_index]
+            parts = [text.opening, image, text.prompt(question), text.header, text.answer(answer)]
+            whole = text.tokenizer(chat, add_special_tokens=False).input_ids
+            assert [token for part in parts for token in part] == whole
