@@ -24,8 +24,8 @@ def orsta_tiny() -> Recipe:
     return Recipe(
         name="orsta_tiny",
         data=DataConfig(rl_weights={"easy_vqa": 0.0}),
-        align=AlignConfig(num_steps=400),
-        sft=SftConfig(num_steps=1500),
+        align=AlignConfig(num_steps=600),
+        sft=SftConfig(num_steps=1500, caption_frac=0.6),
         rl=RlConfig(
             num_steps=300,
             pictures_per_step=16,

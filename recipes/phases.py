@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from PIL import Image
 
@@ -21,14 +22,16 @@ def evaluate_phase(run: Run, phase: str) -> None:
     """Answers and judges all held-out rows with the present weights, unless that is done."""
     if read_eval_rollouts(run.log.run_dir, phase):
         return
-    seed = run.recipe.seed
+    seed, config = run.recipe.seed, run.recipe.evaluation
+    if phase == "init":  # knows no answer's form: its samples would all run to the token limit
+        config = replace(config, num_samples=0)
     num_pictures = len(run.heldout.pictures)
     with run.progress.task(f"evaluating {phase}", num_pictures) as advance:
         lines = evaluate(
             run.policy,
             run.heldout,
             lambda sample: pose(sample, seed=seed, epoch=0, heldout=True),
-            run.recipe.evaluation,
+            config,
             phase=phase,
             seed=seed,
             on_batch=advance,

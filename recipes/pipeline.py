@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tasks.captions import caption
 from vl.checkpoint import Checkpoint, CheckpointStore, save_model
 from vl.evaluate import to_answer
 from vl.report import render_report
@@ -73,11 +74,12 @@ class _Stages:
         order = run.stream("sft", recipe.data.sft_weights)
         seconds: dict[str, StageSeconds] = {}
 
-        align = AlignStage(run.policy, run.head, run.train, order, recipe.align)
+        annotated = run.stream("align", run.unannotated)
+        align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align)
         seconds["align"] = self._kept_stage(align, align_key)
         evaluate_phase(run, "init")
 
-        sft = SftStage(run.policy, run.head, run.train, order, run.pose, recipe.sft)
+        sft = SftStage(run.policy, run.head, run.train, order, run.pose, caption, recipe.sft)
         seconds["sft"] = self._kept_stage(sft, sft_key)
         evaluate_phase(run, "sft")
         start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
@@ -106,7 +108,9 @@ class _Stages:
         num_steps = max(1, round(seconds["rl"].cpu_s / seconds_per_step))
         order = run.stream("control", recipe.data.sft_weights)
         config = replace(recipe.sft, num_steps=num_steps)
-        stage = SftStage(run.policy, run.head, run.train, order, run.pose, config, name="control")
+        stage = SftStage(
+            run.policy, run.head, run.train, order, run.pose, caption, config, name="control"
+        )
         spent = self._stage(stage)
         evaluate_phase(run, "control")
         return spent

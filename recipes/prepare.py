@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from data_specs import Sample
+from tasks.captions import caption
 from tasks.mixture import ImageKey, group_by_image, image_stream
 from tasks.prompts import POOL, pose
-from vl.align import DenseHead, dense_labels
+from vl.align import DenseHead, annotated_objects, dense_labels
 from vl.checkpoint import CheckpointStore
 from vl.corpus import Corpus, build_corpus
 from vl.models.minimax_vl import (
@@ -79,6 +80,12 @@ class Run:
         used = {source: weight for source, weight in weights.items() if source in known}
         return Stream(self.train, self.train_keys, seed, used)
 
+    @property
+    def unannotated(self) -> dict[str, float]:
+        """Weight 0 for every source with a picture that says nothing of what is in it."""
+        pictures = self.train.pictures
+        return {p.source: 0.0 for p in pictures if not annotated_objects(p)}
+
     def pose(self, sample: Sample, epoch: int) -> str:
         """Training text of a row in an epoch."""
         return pose(sample, seed=self.recipe.seed, epoch=epoch, heldout=False)
@@ -120,6 +127,7 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
     for picture in train.pictures:
         for sample in picture.samples:
             texts |= {sample.question, sample.reward.ground_truth}
+        texts |= set(caption(picture.samples[0]) or ())
     model = recipe.model
     tokenizer = build_tokenizer(texts, coordinate_bins=model.coordinate_bins)
     image_token = tokenizer.convert_tokens_to_ids("<image>")

@@ -27,7 +27,7 @@ class DataConfig:
     seed: int = 0
     num_train_images: int = 1500
     """Pictures a source; each carries four rows."""
-    num_heldout_images: int = 100
+    num_heldout_images: int = 64
     """Held-out pictures a source, from assets that training never sees."""
     train_files: tuple[str, ...] = ()
     """Parquet files to train on instead of the embedded data; needs heldout_files too."""

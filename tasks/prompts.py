@@ -12,16 +12,16 @@ from data_specs import Sample
 from tasks.task import BOXED
 
 POOL: tuple[str, ...] = (
-    r"answer in \boxed{}.",
-    r"use \boxed{}.",
-    r"reply with \boxed{}.",
-    r"put it in \boxed{}.",
-    r"give only \boxed{}.",
-    r"final answer in \boxed{}.",
-    r"write \boxed{}.",
-    r"end with \boxed{}.",
-    r"your answer in \boxed{}.",
-    r"return \boxed{} only.",
+    r"answer in \boxed{}",
+    r"use \boxed{}",
+    r"reply with \boxed{}",
+    r"put it in \boxed{}",
+    r"give only \boxed{}",
+    r"final answer in \boxed{}",
+    r"write \boxed{}",
+    r"end with \boxed{}",
+    r"your answer in \boxed{}",
+    r"return \boxed{} only",
 )
 """Ten wordings; the first one is used for every held-out row."""
 

@@ -54,7 +54,7 @@ def elements_tile(rng: np.random.Generator, split: Split) -> Scene:
         boxed("electrons", "how many electrons?", element.number, "number"),
         boxed("mass", "what is the mass number?", element.mass, "number"),
         boxed("symbol", "what is the symbol?", element.symbol, "text"),
-        _ask_above(rng, element.mass, range(20, 260, 20), "is the mass above"),
+        _ask_above(rng, element.mass, range(10, 90, 10), "is the mass above"),
     ]
     if element.number <= _LIGHT_NUMBER:
         neutrons = element.mass - element.number

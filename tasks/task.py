@@ -6,7 +6,7 @@ The row that is written to disk is built from these records in `tasks.build` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -141,9 +141,7 @@ def boxed(kind: str, text: str, answer: object, verifier: str, **params: object)
 def boxes(kind: str, text: str, objects: Sequence[SceneObject], label: str) -> Question:
     """A question answered by all boxes of `objects` in reading order (top first, then left)."""
     ordered = sorted(objects, key=lambda item: (item.box[1], item.box[0]))
-    items = ", ".join(
-        f"{{'bbox_2d': {list(per_mille(item.box))}, 'label': '{label}'}}" for item in ordered
-    )
+    items = box_items([(label, per_mille(item.box)) for item in ordered])
     return Question(
         kind=kind,
         text=text,
@@ -154,6 +152,11 @@ def boxes(kind: str, text: str, objects: Sequence[SceneObject], label: str) -> Q
         accuracy_ratio=0.9,
         format_ratio=0.1,
     )
+
+
+def box_items(items: Iterable[tuple[str, tuple[int, int, int, int]]]) -> str:
+    """(label, per mille box) pairs as the inside of an answer's list, V-Triune's spelling."""
+    return ", ".join(f"{{'bbox_2d': {list(box)}, 'label': '{label}'}}" for label, box in items)
 
 
 def per_mille(box: PixelBox) -> tuple[int, int, int, int]:

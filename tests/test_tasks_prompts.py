@@ -23,7 +23,7 @@ def test_ten_different_short_wordings_say_boxed() -> None:
 
 def test_heldout_rows_always_get_the_first_wording() -> None:
     texts = {pose(row("number"), seed=s, epoch=e, heldout=True) for s in (0, 1) for e in (0, 1)}
-    assert texts == {r"count every dog. answer in \boxed{}."}
+    assert texts == {r"count every dog. answer in \boxed{}"}
 
 
 def test_training_rows_draw_a_wording_by_seed_row_and_epoch() -> None:

@@ -1,7 +1,7 @@
 """Stage 1: the vision tower learns what is where, from dense annotations.
 
 Every patch feature predicts the class of what covers the patch, whether an object's centre lies in
-it, and the distances to that object's four sides. A model trained from
+it, and where that object's four sides are. A model trained from
 scratch needs this: without it, a fine-tuning of minutes stays at the answer marginals.
 """
 
@@ -27,7 +27,7 @@ class DenseTargets(NamedTuple):
     """0 = background."""
     centre: Bool[Tensor, "picture patch"]
     sides: Float[Tensor, "picture patch 4"]
-    """Left, top, right, bottom of the covering object minus the patch's centre; picture widths."""
+    """Left, top, right, bottom of the covering object as shares of the picture's sides."""
 
 
 class DenseHead(nn.Module):
@@ -43,7 +43,7 @@ class DenseHead(nn.Module):
     def loss(
         self, patches: Float[Tensor, "picture patch width"], targets: DenseTargets
     ) -> Float[Tensor, ""]:
-        """Class cross-entropy (background x 0.3) + centre cross-entropy + 4 x the sides' L1."""
+        """Class cross-entropy (background x 0.3) + centre cross-entropy + 8 x the sides' L1."""
         classes, centre, sides = self.read_out(patches).split([self.num_classes, 1, 4], dim=-1)
         weight = torch.ones(self.num_classes)
         weight[0] = 0.3
@@ -53,7 +53,7 @@ class DenseHead(nn.Module):
         )
         covered = targets.label > 0
         if bool(covered.any()):
-            loss = loss + 4.0 * F.l1_loss(sides[covered], targets.sides[covered])
+            loss = loss + 8.0 * F.l1_loss(sides[covered], targets.sides[covered])
         return loss
 
 
@@ -78,7 +78,6 @@ def dense_targets(pictures: Sequence[Picture], head: DenseHead) -> DenseTargets:
     sides = torch.zeros(len(pictures), side * side, 4)
     middle = (torch.arange(side) + 0.5) / side
     patch_x, patch_y = middle.repeat(side), middle.repeat_interleave(side)
-    own = torch.stack([patch_x, patch_y, patch_x, patch_y], dim=1)
     for row, picture in enumerate(pictures):
         objects = annotated_objects(picture)
         objects.sort(key=lambda item: -(item[1][2] - item[1][0]) * (item[1][3] - item[1][1]))
@@ -88,6 +87,6 @@ def dense_targets(pictures: Sequence[Picture], head: DenseHead) -> DenseTargets:
             cell = int((y1 + y2) / 2 * side) * side + int((x1 + x2) / 2 * side)
             inside[min(cell, side * side - 1)] = True
             label[row, inside] = head.labels.get(name, 0)
-            sides[row, inside] = torch.tensor([x1, y1, x2, y2]) - own[inside]
+            sides[row, inside] = torch.tensor([x1, y1, x2, y2])
             centre[row, min(cell, side * side - 1)] = True
     return DenseTargets(label, centre, sides)

@@ -26,7 +26,7 @@ class EvalConfig:
 
     num_samples: int = 8
     """Samples a row at temperature 1, beside the greedy answer; 0 = greedy only."""
-    max_new_tokens: int = 48
+    max_new_tokens: int = 32
     iou_rule: IouRule = FixedIou(0.5)
     """A box row scores its IoU where that reaches 0.5, else 0, in every phase alike."""
     pictures_per_batch: int = 64

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
 
-from .align import DenseHead, DenseTargets, dense_targets
-from .corpus import Corpus, Picture, Pose, owners_of
+from data_specs import Sample
+
+from .align import DenseHead, DenseTargets, annotated_objects, dense_targets
+from .corpus import Corpus, Picture, Pose
 from .optim import MuonConfig, OptimizerConfig, Optimizers, Schedule
 from .policy import Policy
 
@@ -28,6 +30,18 @@ class PictureStream(Protocol):
     def __call__(self, start: int) -> Iterator[Draw]:
         """Pictures from position `start` on."""
         ...
+
+
+Captioner = Callable[[Sample], tuple[str, str] | None]
+"""A sample to a (prompt, answer) that says all that is annotated in its picture; None without."""
+
+
+class TrainingRows(NamedTuple):
+    """Token ids of prompts and answers, and which picture of the batch each asks about."""
+
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    owners: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,9 @@ class SftConfig:
     pictures_per_step: int = 32
     dense_weight: float = 0.3
     """Weight of stage 1's loss, kept beside the answers' cross-entropy; 0 = dropped."""
+    caption_frac: float = 1.0
+    """Share of this stage, from its start, in which each annotated picture also carries a caption
+    (all objects with their boxes) as one more row; 0 = none."""
     optimizer: OptimizerConfig = MuonConfig()
     schedule: Schedule = Schedule(warmup_steps=30, decay_frac=0.4)
     max_grad_norm: float = 1.0
@@ -124,7 +141,7 @@ class AlignStage(_Stepper):
         self.targets = DenseTargetCache(head)
 
     def run_step(self, step: int) -> dict[str, float]:
-        """One step on the next pictures of the stream."""
+        """One step on the next pictures of the stream, which must all be annotated."""
         draws = self.stream(step * self.config.pictures_per_step)
         pictures = [next(draws).picture for _ in range(self.config.pictures_per_step)]
         pixels = self.corpus.pixels[[picture.index for picture in pictures]]
@@ -142,6 +159,7 @@ class SftStage(_Stepper):
         corpus: Corpus,
         stream: PictureStream,
         pose: Pose,
+        caption: Captioner,
         config: SftConfig,
         *,
         name: str = "sft",
@@ -150,7 +168,8 @@ class SftStage(_Stepper):
         super().__init__(policy, head, both, config)
         self.name = name
         self.sft = config
-        self.corpus, self.stream, self.pose = corpus, stream, pose
+        self.corpus, self.stream = corpus, stream
+        self.pose, self.caption = pose, caption
         self.targets = DenseTargetCache(head)
 
     def run_step(self, step: int) -> dict[str, float]:
@@ -158,17 +177,28 @@ class SftStage(_Stepper):
         draws = self.stream(step * self.sft.pictures_per_step)
         batch = [next(draws) for _ in range(self.sft.pictures_per_step)]
         pictures = [draw.picture for draw in batch]
-        rows = [(sample, draw.epoch) for draw in batch for sample in draw.picture.samples]
-        text = self.policy.text
-        prompts = [text.prompt(self.pose(sample, epoch)) for sample, epoch in rows]
-        answers = [text.answer(sample.reward.ground_truth) for sample, _ in rows]
         patches = self.policy.patches(self.corpus.pixels[[p.index for p in pictures]])
         features = self.policy.model.multi_modal_projector(patches)
-        answer_loss = self.policy.sft_loss(features, prompts, answers, owners_of(pictures))
-        loss = answer_loss
-        values = {"loss": answer_loss.item()}
-        if self.sft.dense_weight > 0.0:
-            dense = self.head.loss(patches, self.targets(pictures))
+        loss = self.policy.sft_loss(features, *self._rows(batch, step))
+        values = {"loss": loss.item()}
+        annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
+        if self.sft.dense_weight > 0.0 and annotated:
+            targets = self.targets([pictures[row] for row in annotated])
+            dense = self.head.loss(patches[annotated], targets)
             loss = loss + self.sft.dense_weight * dense
             values["dense_loss"] = dense.item()
         return {**values, **self.update(step, loss)}
+
+    def _rows(self, batch: Sequence[Draw], step: int) -> TrainingRows:
+        """Questions of all pictures, and captions while they last."""
+        text = self.policy.text
+        captioned = step < self.sft.caption_frac * self.num_steps
+        rows = TrainingRows([], [], [])
+        for owner, (epoch, picture) in enumerate(batch):
+            pairs = [(self.pose(s, epoch), s.reward.ground_truth) for s in picture.samples]
+            caption = self.caption(picture.samples[0]) if captioned else None
+            for prompt, answer in [*pairs, caption] if caption else pairs:
+                rows.prompts.append(text.prompt(prompt))
+                rows.answers.append(text.answer(answer))
+                rows.owners.append(owner)
+        return rows

@@ -29,6 +29,7 @@ ANSWER_PIECES = (
     "</think>",
     "<answer>",
     "</answer>",
+    " \\boxed{}",
     "\\boxed{",
 )
 ROLE_PIECES = ("user\n", "assistant\n")
