@@ -232,6 +232,17 @@ def test_metrics_come_by_source_and_task_and_are_numbers(loss):
     assert "iou" not in values  # no box was judged
 
 
+def test_seed_and_step_decide_the_rollouts():
+    def drawn(seed, step):
+        stage = make(1)
+        stage.seed = seed
+        draws = [rl_module.Draw(0, stage.corpus.pictures[0])]
+        return stage._sample(draws, step)
+
+    assert drawn(1, 0) == drawn(1, 0)
+    assert drawn(1, 0) != drawn(1, 1) and drawn(1, 0) != drawn(2, 0)
+
+
 def test_features_of_frozen_pictures_are_computed_once(monkeypatch):
     stage = make()
     calls = []

@@ -103,6 +103,7 @@ def test_an_interrupt_ends_the_run_after_the_step_with_a_checkpoint(tmp_path):
         run(Counter(interrupt_at=2), tmp_path)
     assert (caught.value.stage, caught.value.step, caught.value.num_steps) == ("sft", 3, 6)
     assert signal.getsignal(signal.SIGINT) is before
+    assert CheckpointStore(tmp_path / "checkpoints").position() == ("sft", 3)
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3]
     stage = Counter()
     run(stage, tmp_path, resume=True)
