@@ -1,4 +1,4 @@
-"""The command `vl`: train, eval, predict, score, report, data build, data check."""
+"""The command `vl`: train, eval, predict, report, score, data build, data check, data show."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from data_specs import DataSpecError
+
+from . import commands_data, commands_run, commands_score
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "transformers", "tokenizers", "jaxtyping"), "train"),
+    **dict.fromkeys(("pydantic", "jinja2", "safetensors", "accelerate", "tensorboard"), "train"),
+}
+"""Package -> the extra of this distribution that installs it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,19 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not getattr(arguments, "takes_overrides", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
-    console = Console(stderr=True)
-    from data_specs import DataSpecError
-
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt as stop:
-        text = str(stop) or "stopped"
-        console.print(text, markup=False, highlight=False)
+        _say(str(stop) or "stopped")
         return EXIT_INTERRUPTED
-    except (DataSpecError, ValueError, FileNotFoundError, ImportError) as error:
-        console.print(
-            f"vl {arguments.command}: {error}", style="red", markup=False, highlight=False
-        )
+    except (DataSpecError, ValueError, OSError, ImportError) as error:
+        _say(f"vl {arguments.command}: {error}{_remedy(error)}", style="red")
         return EXIT_BAD_INPUT
 
 
@@ -40,13 +44,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vl",
         description="Train vision-language models by RL on reasoning and perception together.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  vl train orsta_tiny --smoke --out runs/smoke\n"
+        "  vl data build --out data\n"
+        "  vl report runs/smoke\n\n"
+        "vl COMMAND --help shows the options and examples of a command.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    from . import commands_data, commands_run
-
     commands_run.add_parsers(commands)
+    commands_score.add_parser(commands)
     commands_data.add_parsers(commands)
     return parser
+
+
+def _say(text: str, style: str | None = None) -> None:
+    Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _remedy(error: Exception) -> str:
+    """Which extra to install, if a package of one is missing."""
+    package = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    extra = EXTRA_OF.get(package)
+    return f"; install it: pip install 'vl-triune[{extra}]'" if extra else ""
 
 
 if __name__ == "__main__":

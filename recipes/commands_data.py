@@ -1,8 +1,9 @@
-"""`vl data build`, `vl data check` and `vl score`."""
+"""`vl data build`, `vl data check` and `vl data show`."""
 
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,40 @@ _RAW = argparse.RawDescriptionHelpFormatter
 
 def add_parsers(commands: Any) -> None:
     """Adds the commands of this file."""
-    data = commands.add_parser("data", help="draw and check rows")
+    data = commands.add_parser(
+        "data",
+        help="draw, check and show rows",
+        formatter_class=_RAW,
+        epilog="examples:\n"
+        "  vl data build --out data\n"
+        "  vl data check data/train data/test\n"
+        "  vl data show data/test --num 3",
+    )
     verbs = data.add_subparsers(dest="verb", required=True, metavar="VERB")
+    _add_build(verbs)
 
+    check = verbs.add_parser(
+        "check",
+        help="check every row; exit code 2 and a list if one is bad",
+        formatter_class=_RAW,
+        epilog="example:\n  vl data check data/train data/test",
+    )
+    check.add_argument("files", nargs="+", type=Path, help="parquet files, or folders of them")
+    check.set_defaults(run=_check)
+
+    show = verbs.add_parser(
+        "show",
+        help="print rows and keep their pictures",
+        formatter_class=_RAW,
+        epilog="example:\n  vl data show data/test --num 3 --save pictures",
+    )
+    show.add_argument("files", nargs="+", type=Path, help="parquet files, or folders of them")
+    show.add_argument("--num", type=int, default=5, help="rows (default 5)")
+    show.add_argument("--save", type=Path, help="folder for the rows' pictures")
+    show.set_defaults(run=_show)
+
+
+def _add_build(verbs: Any) -> None:
     build = verbs.add_parser(
         "build",
         help="draw the embedded data from real icons, digits, fonts and tables",
@@ -22,7 +54,7 @@ def add_parsers(commands: Any) -> None:
         "  vl data build --out data\n"
         "  vl data build --out unseen --seed 7 --icons unseen --splits test",
     )
-    build.add_argument("--out", type=Path, required=True)
+    build.add_argument("--out", type=Path, required=True, help="an empty or absent folder")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--train-images", type=int, default=1500, help="pictures a source")
     build.add_argument("--heldout-images", type=int, default=100, help="pictures a source")
@@ -33,25 +65,19 @@ def add_parsers(commands: Any) -> None:
     build.add_argument("--sources", nargs="+", help="only these")
     build.set_defaults(run=_build)
 
-    check = verbs.add_parser(
-        "check",
-        help="check every row; exit code 2 and a list if one is bad",
-        formatter_class=_RAW,
-        epilog="example:\n  vl data check data/train/*.parquet",
-    )
-    check.add_argument("files", nargs="+", type=Path)
-    check.set_defaults(run=_check)
-
 
 def _build(arguments: argparse.Namespace) -> int:
     from tasks.build import build
 
     from .progress import Progress
 
+    out: Path = arguments.out
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"--out: {out} is not empty; choose another folder, or delete it")
     progress = Progress()
     with progress.task("drawing data", 1) as advance:
         report = build(
-            arguments.out,
+            out,
             seed=arguments.seed,
             num_train_images=arguments.train_images,
             num_heldout_images=arguments.heldout_images,
@@ -69,10 +95,34 @@ def _check(arguments: argparse.Namespace) -> int:
 
     from .progress import Progress
 
-    report = check_files(arguments.files)
-    report.raise_if_bad()
     progress = Progress()
-    for key, count in sorted(report.counts.items()):
-        progress.note(f"{count:8d}  {' / '.join(key)}")
-    progress.note(f"{sum(report.counts.values()):8d}  rows, all good")
+    with progress.task("checking rows", 1):
+        report = check_files(arguments.files)
+    report.raise_if_bad()
+    for source, count in report.rows_by_source.items():
+        progress.note(f"{count:8d}  {source}")
+    progress.note(f"{report.num_rows:8d}  rows with {report.num_images} different images, all good")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from data_specs import read_samples
+
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    for sample in islice(read_samples(arguments.files), arguments.num):
+        spec = sample.reward
+        console.print(f"{sample.id}  {sample.source} / {sample.task}  ({sample.where})")
+        console.print(f"  question      {sample.question}")
+        console.print(f"  ground truth  {spec.ground_truth}")
+        console.print(f"  verifier      {spec.verifier} {dict(spec.params)}")
+        if arguments.save is None:
+            continue
+        arguments.save.mkdir(parents=True, exist_ok=True)
+        for index, image in enumerate(sample.images):
+            name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample.id)
+            path = arguments.save / f"{name}_{index}.png"
+            image.open().save(path)
+            console.print(f"  image         {path}")
     return 0

@@ -7,6 +7,7 @@ CISPO and Dynamic IoU. Beside RL a control spends the same CPU seconds on more S
 from __future__ import annotations
 
 from verifiers import StagedIou
+from vl.evaluate import EvalConfig
 from vl.optim import AdamWConfig, MuonConfig, Schedule
 from vl.rl import RlConfig
 from vl.rollout import SamplingConfig
@@ -38,7 +39,7 @@ def orsta_tiny() -> Recipe:
 
 
 def orsta_tiny_smoke() -> Recipe:
-    """Every stage of `orsta_tiny` in seconds, on a model and data too small to learn much."""
+    """Every stage of `orsta_tiny` in seconds; SFT just long enough that RL sees some rewards."""
     return Recipe(
         name="orsta_tiny",
         num_threads=1,
@@ -52,11 +53,18 @@ def orsta_tiny_smoke() -> Recipe:
             num_vision_layers=1,
         ),
         align=AlignConfig(num_steps=3, pictures_per_step=8),
-        sft=SftConfig(num_steps=6, pictures_per_step=8, optimizer=MuonConfig(lr=0.02)),
+        sft=SftConfig(
+            num_steps=40,
+            pictures_per_step=8,
+            caption_frac=0.1,
+            optimizer=MuonConfig(lr=0.02),
+            schedule=Schedule(warmup_steps=3, decay_frac=0.3),
+        ),
         rl=RlConfig(
-            num_steps=4,
-            pictures_per_step=4,
+            num_steps=6,
+            pictures_per_step=8,
             sampling=SamplingConfig(num_rollouts=4, max_new_tokens=24),
             iou_rule=TINY_IOU,
         ),
+        evaluation=EvalConfig(num_samples=2, max_new_tokens=16),
     )

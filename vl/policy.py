@@ -136,7 +136,7 @@ class Policy:
         answers: Sequence[Sequence[int]],
         owners: Sequence[int],
         *,
-        num_buckets: int = 3,
+        num_buckets: int = 4,
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy per answer token, all questions of a picture packed on its prefix.
 

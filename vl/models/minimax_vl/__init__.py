@@ -19,8 +19,11 @@ AutoModelForImageTextToText.register(
     MiniMaxVLConfig, MiniMaxVLForConditionalGeneration, exist_ok=True
 )
 AutoProcessor.register(MiniMaxVLConfig, MiniMaxVLProcessor, exist_ok=True)
-AutoImageProcessor.register(
-    MiniMaxVLConfig, slow_image_processor_class=MiniMaxVLImageProcessor, exist_ok=True
+AutoImageProcessor.register(  # under both backends' names, else loading warns of a missing one
+    MiniMaxVLConfig,
+    slow_image_processor_class=MiniMaxVLImageProcessor,
+    fast_image_processor_class=MiniMaxVLImageProcessor,
+    exist_ok=True,
 )
 
 __all__ = [
