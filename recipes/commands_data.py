@@ -93,30 +93,29 @@ def _build(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from tasks.check import check_files
 
-    from .progress import Progress
+    from .progress import Progress, show
 
     progress = Progress()
     with progress.task("checking rows", 1):
         report = check_files(arguments.files)
     report.raise_if_bad()
     for source, count in report.rows_by_source.items():
-        progress.note(f"{count:8d}  {source}")
-    progress.note(f"{report.num_rows:8d}  rows with {report.num_images} different images, all good")
+        show(f"{count:8d}  {source}")
+    show(f"{report.num_rows:8d}  rows with {report.num_images} different images, all good")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from data_specs import read_samples
 
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    from .progress import show
+
     for sample in islice(read_samples(arguments.files), arguments.num):
         spec = sample.reward
-        console.print(f"{sample.id}  {sample.source} / {sample.task}  ({sample.where})")
-        console.print(f"  question      {sample.question}")
-        console.print(f"  ground truth  {spec.ground_truth}")
-        console.print(f"  verifier      {spec.verifier} {dict(spec.params)}")
+        show(f"{sample.id}  {sample.source} / {sample.task}  ({sample.where})")
+        show(f"  question      {sample.question}")
+        show(f"  ground truth  {spec.ground_truth}")
+        show(f"  verifier      {spec.verifier} {dict(spec.params)}")
         if arguments.save is None:
             continue
         arguments.save.mkdir(parents=True, exist_ok=True)
@@ -124,5 +123,5 @@ def _show(arguments: argparse.Namespace) -> int:
             name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample.id)
             path = arguments.save / f"{name}_{index}.png"
             image.open().save(path)
-            console.print(f"  image         {path}")
+            show(f"  image         {path}")
     return 0

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,7 @@ def _add_eval(commands: Any) -> None:
         "eval",
         help="answer and judge held-out rows with a model",
         formatter_class=_RAW,
-        epilog="example:\n"
-        "  vl eval data/test --model runs/orsta_tiny/final --out runs/unseen",
+        epilog="example:\n  vl eval data/test --model runs/orsta_tiny/final --out runs/unseen",
     )
     evaluate.add_argument("files", nargs="+", type=Path, help="parquet files, or folders of them")
     evaluate.add_argument("--model", type=Path, required=True, help="folder of a saved model")
@@ -196,7 +196,7 @@ def _stored_recipe(
 
 def _check_rows(content: dict[str, Any] | None, changes: dict[str, str]) -> bool:
     """Checks a person's own rows, if the run names any; returns whether it did."""
-    from .overrides import as_list, find_files
+    from .overrides import as_list
 
     data = (content or {}).get("data", {})
     files = [name for field in ROW_FIELDS for name in data.get(field.partition(".")[2], ())]
@@ -208,7 +208,7 @@ def _check_rows(content: dict[str, Any] | None, changes: dict[str, str]) -> bool
         return False
     from tasks.check import check_files
 
-    check_files(find_files(files)).raise_if_bad()
+    check_files(files).raise_if_bad()
     return True
 
 
@@ -220,7 +220,12 @@ def _recipe(
     from .recipe import recipe_from_json
 
     recipe = RECIPES[str(name)](smoke=smoke) if content is None else recipe_from_json(content)
-    return override(recipe, changes)
+    recipe = override(recipe, changes)
+    train, heldout = (
+        tuple(os.path.abspath(file) for file in files)  # so that config.json holds from anywhere
+        for files in (recipe.data.train_files, recipe.data.heldout_files)
+    )
+    return replace(recipe, data=replace(recipe.data, train_files=train, heldout_files=heldout))
 
 
 def _how_to_go_on(stop: str, out: Path, cache: Path | None) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_specs import Sample, read_samples
+import tasks
+from data_specs import Sample, parquet_files, read_samples
 from tasks.build import CARD, MANIFEST, build
 from tasks.check import check_files
 
@@ -42,27 +43,33 @@ class Dataset:
         }
 
 
-def prepare_data(config: DataConfig, *, cache_dir: Path, progress: Progress) -> Dataset:
+def prepare_data(
+    config: DataConfig, *, cache_dir: Path, progress: Progress, checked: bool = False
+) -> Dataset:
     """Builds the embedded data if they are not kept yet, and checks every row before any compute.
+
+    Args:
+        checked: the person's own files have been checked already.
 
     Raises:
         DataSpecError: rows that cannot be trained on, by file, row, field, value and remedy.
     """
     if config.train_files:
-        train = tuple(Path(name) for name in config.train_files)
-        heldout = tuple(Path(name) for name in config.heldout_files)
+        train = tuple(parquet_files(config.train_files))
+        heldout = tuple(parquet_files(config.heldout_files))
     else:
         folder = _embedded(config, cache_dir, progress)
         train = tuple(sorted((folder / "train").glob("*.parquet")))
         heldout = tuple(sorted((folder / "test").glob("*.parquet")))
-    progress.note(f"checking {len(train)} training and {len(heldout)} held-out files")
-    check_files([*train, *heldout]).raise_if_bad()
+    if not checked:
+        progress.note(f"checking {len(train)} training and {len(heldout)} held-out files")
+        check_files([*train, *heldout]).raise_if_bad()
     return Dataset(train_files=train, heldout_files=heldout, key=_content_key(train))
 
 
 def _embedded(config: DataConfig, cache_dir: Path, progress: Progress) -> Path:
     fields = {k: v for k, v in asdict(config).items() if k.startswith(("seed", "num_"))}
-    folder = cache_dir / f"data-{content_key(fields)}"
+    folder = cache_dir / f"data-{content_key(fields, _maker_key())}"
     if (folder / MANIFEST).exists() and (folder / CARD).exists():
         progress.note(f"data: kept in {folder}")
         return folder
@@ -75,6 +82,13 @@ def _embedded(config: DataConfig, cache_dir: Path, progress: Progress) -> Path:
             progress=lambda _name, done, total: advance(done / total),
         )
     return folder
+
+
+def _maker_key() -> str:
+    """Changes with the code that draws: kept rows must be those that it would draw now."""
+    package = Path(tasks.__file__).parent
+    sources = [path.read_bytes() for path in sorted(package.glob("*.py"))]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()
 
 
 def _content_key(files: tuple[Path, ...]) -> str:

@@ -7,53 +7,68 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.console import Console
+from pydantic import TypeAdapter
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from data_specs import read_samples
-from tasks.check import check_files
+from data_specs import parquet_files, read_samples
 from tasks.mixture import group_by_image
 from tasks.prompts import pose
 from verifiers import parse_boxes
 from vl.corpus import build_corpus
 from vl.draw import draw_boxes
 from vl.evaluate import EvalConfig, evaluate
-from vl.models import minimax_vl  # noqa: F401  registers the model with transformers
+from vl.models.minimax_vl import MiniMaxVLForConditionalGeneration
 from vl.policy import Policy
+from vl.report import render_report
 from vl.rollout import SamplingConfig, sample_rollouts
+from vl.rundir import read_json
 from vl.runlog import RunLog
 from vl.summary import summarise_phase
 
-from .progress import Progress
+from .progress import Progress, quiet_transformers, show
 
 
 def load_policy(folder: Path) -> Policy:
-    """Model and processor of a saved folder.
+    """Model and processor of a saved folder, or of a run directory's `final/`.
 
     Raises:
         FileNotFoundError: there is no model in the folder.
+        ValueError: the model is of another kind.
     """
-    if not (folder / "config.json").exists():
+    if (folder / "final" / "config.json").exists():
+        folder = folder / "final"
+    if "model_type" not in (read_json(folder / "config.json") or {}):
         raise FileNotFoundError(
-            f"{folder}: found no config.json, so no saved model; give a run's folder final/"
+            f"--model: found no saved model in {folder}; give the folder final/ of a finished run"
         )
-    model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    return Policy.build(model, AutoProcessor.from_pretrained(folder))
+    quiet_transformers()
+    model = AutoModelForImageTextToText.from_pretrained(folder)
+    if not isinstance(model, MiniMaxVLForConditionalGeneration):
+        raise ValueError(
+            f"--model: {folder} holds a {type(model).__name__}; the embedded engine runs MiniMax-VL"
+        )
+    return Policy.build(model.eval(), AutoProcessor.from_pretrained(folder))
 
 
 def evaluate_files(
     files: Sequence[Path], *, model: Path, out: Path, num_samples: int, seed: int
 ) -> None:
-    """Writes `eval.json` and the answered rows into `out`; rows are checked first."""
+    """Writes `eval.json`, the answered rows and a report into `out`; the rows must be checked.
+
+    Raises:
+        RunDirError: `out` is in use.
+    """
     progress = Progress()
-    check_files(files).raise_if_bad()
     policy = load_policy(model)
     size = policy.model.config.vision_config.image_size
     corpus = build_corpus(group_by_image(read_samples(files)).values(), size_px=size)
     with RunLog(out, make_writer=None) as log:
         config = EvalConfig(num_samples=num_samples)
-        content = {"model": str(model), "files": [str(f) for f in files], "seed": seed}
-        log.write_config({"name": "eval", **content})
+        rows = {"heldout": [str(path.resolve()) for path in parquet_files(files)]}
+        judged = {"evaluation": TypeAdapter(EvalConfig).dump_python(config, mode="json")}
+        log.write_config(
+            {"name": "eval", "model": str(model), "seed": seed, **judged, "files": rows}
+        )
         with progress.task("evaluating", len(corpus.pictures)) as advance:
             lines = evaluate(
                 policy,
@@ -80,7 +95,8 @@ def evaluate_files(
             for key, value in measures.items()
             if isinstance(value, dict)
         )
-        progress.note(f"{name:>10}  {shown}")
+        show(f"{name:>10}  {shown}")
+    progress.note(f"report: {render_report(out)}")
 
 
 def predict(model: Path, image: Path, prompt: str, out: Path | None) -> None:
@@ -109,10 +125,9 @@ def predict(model: Path, image: Path, prompt: str, out: Path | None) -> None:
         policy, features, [policy.text.prompt(prompt)], [0], config, torch.Generator()
     )
     text = answers[0][0].text
-    console = Console()
-    console.print(text, markup=False, highlight=False)
+    show(text)
     boxes = parse_boxes(text)
     if boxes:
         path = out or image.with_name(f"{image.stem}_boxes.png")
         draw_boxes(picture, boxes).save(path)
-        console.print(f"boxes drawn in {path}", markup=False, highlight=False)
+        show(f"boxes drawn in {path}")

@@ -42,7 +42,6 @@ def orsta_tiny_smoke() -> Recipe:
     """Every stage of `orsta_tiny` in seconds; SFT just long enough that RL sees some rewards."""
     return Recipe(
         name="orsta_tiny",
-        num_threads=1,
         data=DataConfig(num_train_images=12, num_heldout_images=4, rl_weights={"easy_vqa": 0.0}),
         model=ModelConfig(
             hidden_size=64,

@@ -34,6 +34,7 @@ def evaluate_phase(run: Run, phase: str) -> None:
             config,
             phase=phase,
             seed=seed,
+            shards=run.shards,
             on_batch=advance,
         )
     for picture in run.heldout.pictures:

@@ -25,8 +25,9 @@ from vl.stage import Stage, StageSeconds, run_stage
 
 from .data import Dataset
 from .phases import evaluate_phase, write_summary
+from .plan import plan_lines
 from .prepare import Run, prepare
-from .progress import Progress
+from .progress import Progress, quiet_transformers
 from .recipe import Recipe, recipe_to_json
 from .stages import StageCache, content_key, replay_metrics
 
@@ -46,7 +47,8 @@ def run_recipe(
         RunDirError: `out` is in use and `resume` is False, or there is nothing to resume.
         Interrupted: Ctrl-C; a checkpoint is left.
     """
-    torch.set_num_threads(recipe.num_threads)
+    torch.set_num_threads(1)  # the cores compute shards; spinning OpenMP threads would fight them
+    quiet_transformers()
     checkpoints = CheckpointStore(out / "checkpoints")
     checkpoint = checkpoints.load() if resume else None
     position = (checkpoint.position if checkpoint else START) if resume else None
@@ -54,6 +56,8 @@ def run_recipe(
         if not resume:
             log.write_config({**recipe_to_json(recipe), "files": dataset.as_json()})
         run = prepare(recipe, dataset, log, StageCache(cache_dir), checkpoints, progress)
+        for line in plan_lines(run):
+            progress.note(line)
         _Stages(run, checkpoint).run_all()
     return render_report(out)
 
@@ -69,17 +73,21 @@ class _Stages:
         """Every stage and evaluation in order, then `eval.json`."""
         run, recipe = self.run, self.run.recipe
         content = recipe_to_json(recipe)
-        align_key = content_key(run.dataset.key, recipe.seed, content["model"], content["align"])
+        align_key = content_key(
+            run.dataset.key, recipe.seed, content["model"], content["align"], recipe.num_shards
+        )
         sft_key = content_key(align_key, content["sft"], content["data"]["sft_weights"])
         order = run.stream("sft", recipe.data.sft_weights)
         seconds: dict[str, StageSeconds] = {}
 
         annotated = run.stream("align", run.unannotated)
-        align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align)
+        align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align, run.shards)
         seconds["align"] = self._kept_stage(align, align_key)
         evaluate_phase(run, "init")
 
-        sft = SftStage(run.policy, run.head, run.train, order, run.pose, caption, recipe.sft)
+        sft = SftStage(
+            run.policy, run.head, run.train, order, run.pose, caption, recipe.sft, run.shards
+        )
         seconds["sft"] = self._kept_stage(sft, sft_key)
         evaluate_phase(run, "sft")
         start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
@@ -93,7 +101,9 @@ class _Stages:
     def _rl(self) -> StageSeconds:
         run, recipe = self.run, self.run.recipe
         order = run.stream("rl", recipe.data.rl_weights)
-        stage = RlStage(run.policy, run.train, order, run.pose, recipe.rl, seed=recipe.seed)
+        stage = RlStage(
+            run.policy, run.train, order, run.pose, recipe.rl, run.shards, seed=recipe.seed
+        )
         seconds = self._stage(stage)
         if self._reached("rl"):
             evaluate_phase(run, "rl")
@@ -109,7 +119,15 @@ class _Stages:
         order = run.stream("control", recipe.data.sft_weights)
         config = replace(recipe.sft, num_steps=num_steps)
         stage = SftStage(
-            run.policy, run.head, run.train, order, run.pose, caption, config, name="control"
+            run.policy,
+            run.head,
+            run.train,
+            order,
+            run.pose,
+            caption,
+            config,
+            run.shards,
+            name="control",
         )
         spent = self._stage(stage)
         evaluate_phase(run, "control")
@@ -149,8 +167,7 @@ class _Stages:
         run = self.run
         start_step, spent = 0, StageSeconds(cpu_s=0.0, wall_s=0.0)
         if not self._reached(stage.name):
-            last = read_metrics(run.log.run_dir, stage.name)[-1]
-            return StageSeconds(cpu_s=last["cpu_s"], wall_s=last["time_s"])
+            return self._logged_seconds(stage)
         if self.checkpoint and self.checkpoint.position.stage == stage.name:
             stage.load_state_dict(self.checkpoint.state)
             start_step = self.checkpoint.position.step
@@ -162,7 +179,7 @@ class _Stages:
                 if isinstance(stage, RlStage):
                     self._log_groups(stage, step)
 
-            return run_stage(
+            run_stage(
                 stage,
                 log=run.log,
                 checkpoints=run.checkpoints,
@@ -170,6 +187,14 @@ class _Stages:
                 start_step=start_step,
                 spent=spent,
             )
+        seconds = self._logged_seconds(stage)
+        run.checkpoints.save(stage.name, stage.num_steps, stage.state_dict(), seconds)
+        return seconds
+
+    def _logged_seconds(self, stage: Stage) -> StageSeconds:
+        """Those of the last logged step: a resumed run, which knows no others, counts the same."""
+        last = read_metrics(self.run.log.run_dir, stage.name)[-1]
+        return StageSeconds(cpu_s=last["cpu_s"], wall_s=last["time_s"])
 
     def _log_groups(self, stage: RlStage, step: int) -> None:
         """Some of the step's groups, a different part of the batch each step."""

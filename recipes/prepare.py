@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -23,6 +24,7 @@ from vl.models.minimax_vl import (
     MiniMaxVLVisionConfig,
     build_tokenizer,
 )
+from vl.parallel import Shards
 from vl.policy import Policy
 from vl.runlog import RunLog
 from vl.seeds import derive_seed
@@ -72,6 +74,7 @@ class Run:
     cache: StageCache
     checkpoints: CheckpointStore
     progress: Progress
+    shards: Shards
 
     def stream(self, name: str, weights: Mapping[str, float]) -> Stream:
         """The picture order of one stage."""
@@ -114,10 +117,22 @@ def prepare(
         advance(1)
     torch.manual_seed(derive_seed(recipe.seed, "init", 0))
     policy = build_policy(recipe, train)
-    head = DenseHead(policy.model.config, dense_labels(train.pictures))
+    config = cast("MiniMaxVLConfig", policy.model.config)
+    head = DenseHead(config, dense_labels(train.pictures))
     keys = tuple(train_groups)
     return Run(
-        recipe, dataset, train, keys, heldout, policy, head, log, cache, checkpoints, progress
+        recipe,
+        dataset,
+        train,
+        keys,
+        heldout,
+        policy,
+        head,
+        log,
+        cache,
+        checkpoints,
+        progress,
+        Shards(recipe.num_shards),
     )
 
 
@@ -131,6 +146,7 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
     model = recipe.model
     tokenizer = build_tokenizer(texts, coordinate_bins=model.coordinate_bins)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
+    assert isinstance(image_token, int)
     config = MiniMaxVLConfig(
         text_config=MiniMaxVLTextConfig(
             vocab_size=len(tokenizer),
@@ -156,6 +172,6 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
         MiniMaxVLImageProcessor(size=model.image_size_px),
         tokenizer,
         num_image_tokens=config.num_image_tokens,
-        chat_template=tokenizer.chat_template,
+        chat_template=cast("str", tokenizer.chat_template),
     )
     return Policy.build(MiniMaxVLForConditionalGeneration(config), processor)

@@ -20,7 +20,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """One line of plain text."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, what: str, total: int) -> Iterator[Callable[..., None]]:
@@ -72,3 +72,15 @@ class Progress:
 def _numbers(values: Mapping[str, float]) -> str:
     shown = ("reward", "loss", "entropy", "response_length")
     return "  ".join(f"{name} {values[name]:.3f}" for name in shown if name in values)
+
+
+def show(text: str) -> None:
+    """One line of a command's result, on standard output."""
+    Console(soft_wrap=True).print(text, highlight=False, markup=False)
+
+
+def quiet_transformers() -> None:
+    """Turns off transformers' own bars for reading and writing weights."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

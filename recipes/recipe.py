@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from data_specs import shorten
 from vl.evaluate import EvalConfig
 from vl.losses import CispoConfig, GrpoConfig, PolicyLossConfig, dapo_config
 from vl.rl import RlConfig
 from vl.sft import AlignConfig, SftConfig
+
+from .overrides import field_paths
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 class RecipeError(ValueError):
@@ -68,8 +73,9 @@ class Recipe:
 
     name: str
     seed: int = 0
-    num_threads: int = 2
-    """Torch threads; 1 if other processes are busy on the machine."""
+    num_shards: int = 2
+    """Parts of every batch, computed side by side on as many cores; they decide the order of sums
+    and the random streams, so keep the number to repeat a run."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     align: AlignConfig = AlignConfig()
@@ -78,6 +84,14 @@ class Recipe:
     control: bool = True
     """Also spend RL's seconds on more SFT, for comparison."""
     evaluation: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        for name, stage in (("align", self.align), ("sft", self.sft), ("rl", self.rl)):
+            if stage.num_steps < 1 or stage.pictures_per_step < 1:
+                raise RecipeError(
+                    f"{name}: num_steps {stage.num_steps!r} and pictures_per_step "
+                    f"{stage.pictures_per_step!r} must be at least 1"
+                )
 
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
@@ -95,70 +109,32 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_from_json(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `recipe_to_json` gave.
+    """The recipe that `recipe_to_json` gave; fields that are absent have their defaults.
 
     Raises:
-        RecipeError: a field is missing, unknown or has a value that is not allowed.
+        RecipeError: the name is missing, a field is unknown, or a value is not allowed.
     """
     try:
-        return _ADAPTER.validate_json(json.dumps(content))
-    except (ValidationError, ValueError) as error:
-        raise RecipeError(f"recipe: {error}") from error
+        recipe = _ADAPTER.validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise RecipeError("; ".join(_problem(one) for one in error.errors())) from error
+    known = set(field_paths(recipe_to_json(recipe)))
+    unknown = [path for path in field_paths(content) if path not in known]
+    if unknown:
+        fields = ", ".join(sorted(path for path in known if "." not in path))
+        raise RecipeError(f"recipe: unknown field {unknown[0]!r}; it has {fields}. Take it out")
+    return recipe
 
 
-def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
-    """The recipe with fields replaced, named by dotted paths: `rl.num_steps`, `seed`.
-
-    A value is read as JSON where it is JSON, else as a string. `algorithm` takes cispo, grpo or
-    dapo. A bare field name stands for the only path that ends in it.
-
-    Raises:
-        RecipeError: an unknown field (names its neighbours) or a value that does not fit.
-    """
-    content = recipe_to_json(recipe)
-    paths = _paths(content)
-    for name, text in changes.items():
-        path = name.replace("-", "_")
-        if path == "algorithm":
-            content["rl"]["loss"] = _algorithm(text)
-            continue
-        _assign(content, _resolve(path, paths), text)
-    return recipe_from_json(content)
-
-
-def _algorithm(name: str) -> dict[str, Any]:
+def algorithm_to_json(name: str) -> dict[str, Any]:
+    """The policy loss of a name in `ALGORITHMS` as plain JSON values."""
     if name not in ALGORITHMS:
         raise RecipeError(f"--algorithm: found {name!r}; known: {', '.join(sorted(ALGORITHMS))}")
     adapter: TypeAdapter[PolicyLossConfig] = TypeAdapter(PolicyLossConfig)
     return adapter.dump_python(ALGORITHMS[name], mode="json")
 
 
-def _paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:
-    paths: list[str] = []
-    for name, value in content.items():
-        paths.append(prefix + name)
-        if isinstance(value, dict):
-            paths += _paths(value, f"{prefix}{name}.")
-    return paths
-
-
-def _resolve(name: str, paths: list[str]) -> str:
-    if name in paths or any(name.startswith(f"data.{w}.") for w in ("sft_weights", "rl_weights")):
-        return name
-    ending = [path for path in paths if path.endswith(f".{name}")]
-    if len(ending) == 1:
-        return ending[0]
-    near = ending or difflib.get_close_matches(name, paths, n=3) or sorted(paths)[:8]
-    problem = "stands for several fields" if ending else "is not a field of the recipe"
-    raise RecipeError(f"--{name}: {problem}; did you mean {', '.join('--' + p for p in near)}?")
-
-
-def _assign(content: dict[str, Any], path: str, text: str) -> None:
-    *parents, last = path.split(".")
-    node = content
-    for parent in parents:
-        node = node[parent]
-    try:
-        node[last] = json.loads(text)
-    except json.JSONDecodeError:
-        node[last] = text
+def _problem(error: ErrorDetails) -> str:
+    """One fault of a value: which field, what was found, what is allowed."""
+    field = ".".join(str(part) for part in error["loc"]) or "recipe"
+    return f"{field}: found {shorten(error['input'])}; {error['msg']}"

@@ -7,7 +7,7 @@ and more: a model trained from scratch learns to read pictures several times fas
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from data_specs import Sample
 from tasks.task import box_items
@@ -42,4 +42,4 @@ def caption(sample: Sample) -> Caption | None:
 
 def _numbers(value: object) -> list[float]:
     assert isinstance(value, list)
-    return [float(number) for number in value]  # pyright: ignore[reportUnknownArgumentType]
+    return [float(number) for number in cast("list[float]", value)]
