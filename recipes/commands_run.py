@@ -208,7 +208,7 @@ def _check_rows(content: dict[str, Any] | None, changes: dict[str, str]) -> bool
         return False
     from tasks.check import check_files
 
-    check_files(files).raise_if_bad()
+    check_files(list(dict.fromkeys(files))).raise_if_bad()
     return True
 
 

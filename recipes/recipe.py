@@ -121,8 +121,10 @@ def recipe_from_json(content: Mapping[str, Any]) -> Recipe:
     known = set(field_paths(recipe_to_json(recipe)))
     unknown = [path for path in field_paths(content) if path not in known]
     if unknown:
-        fields = ", ".join(sorted(path for path in known if "." not in path))
-        raise RecipeError(f"recipe: unknown field {unknown[0]!r}; it has {fields}. Take it out")
+        raise RecipeError(
+            f"recipe: {unknown[0]!r} is not a field, or its value is not one that fits; fields "
+            f"there: {', '.join(sorted(_siblings(unknown[0], known)))}. Correct it or take it out"
+        )
     return recipe
 
 
@@ -132,6 +134,12 @@ def algorithm_to_json(name: str) -> dict[str, Any]:
         raise RecipeError(f"--algorithm: found {name!r}; known: {', '.join(sorted(ALGORITHMS))}")
     adapter: TypeAdapter[PolicyLossConfig] = TypeAdapter(PolicyLossConfig)
     return adapter.dump_python(ALGORITHMS[name], mode="json")
+
+
+def _siblings(path: str, known: set[str]) -> set[str]:
+    """Known fields beside one, without those below them."""
+    parent = path.rpartition(".")[0]
+    return {other for other in known if other.rpartition(".")[0] == parent}
 
 
 def _problem(error: ErrorDetails) -> str:

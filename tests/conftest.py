@@ -1,5 +1,25 @@
-"""Settings of the whole test set."""
+"""Settings of the whole test set, and the one finished run that several tests look at."""
 
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+class FinishedRun(NamedTuple):
+    out: Path
+    cache: Path
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> FinishedRun:
+    """`vl train orsta_tiny --smoke`, run once; look, do not write."""
+    from smoke import train
+
+    folder = tmp_path_factory.mktemp("smoke")
+    run = FinishedRun(folder / "run", folder / "cache")
+    assert train(run.out, run.cache) == 0
+    return run
