@@ -13,7 +13,6 @@ SMALL = [
     "--control=false",
     "--evaluation.num_samples=0",
     "--align.num_steps=2",
-    "--sft.num_steps=12",
     "--rl.num_steps=4",
 ]
 """Shrinks the smoke recipe further."""

@@ -84,8 +84,8 @@ def test_a_used_out_is_refused_and_left_alone(smoke_run, capsys):
 
 def test_another_rl_number_does_not_repeat_the_sft(tmp_path, smoke_run, capsys, monkeypatch):
     monkeypatch.setattr(SftStage, "run_step", lambda *_: pytest.fail("SFT is repeated"))
-    words = ["--control=false", "--evaluation.num_samples=0", "--rl.num_steps=1", "--lr=2e-3"]
-    words[-1] = "--rl.optimizer.lr=2e-3"
+    words = ["--control=false", "--evaluation.num_samples=0", "--rl.num_steps=1"]
+    words += ["--rl.optimizer.lr=2e-3"]
     assert train(tmp_path / "run", smoke_run.cache, *words) == 0
     assert "sft: kept from an earlier run" in capsys.readouterr().err
     kept, first = numbers(tmp_path / "run"), numbers(smoke_run.out)
@@ -100,11 +100,18 @@ def straight(tmp_path_factory, smoke_run):
     return folder / "run"
 
 
-@pytest.mark.parametrize(("stage", "step"), [(SftStage, 5), (RlStage, 2)])
+def test_rl_has_something_to_repeat(straight):
+    rl = [line for line in numbers(straight) if line["stage"] == "rl"]
+    assert sum(line.get("grad_norm", 0.0) > 0.0 for line in rl) >= 2
+
+
+@pytest.mark.parametrize(("stage", "name", "step"), [(SftStage, "sft", 5), (RlStage, "rl", 2)])
 def test_a_stopped_run_goes_on_to_the_same_numbers(
-    stage, step, straight, smoke_run, tmp_path, monkeypatch, capsys
+    stage, name, step, straight, smoke_run, tmp_path, monkeypatch, capsys
 ):
-    out, cache = tmp_path / "run", data_only(smoke_run.cache, tmp_path / "cache")
+    out, cache = tmp_path / "run", straight.parent / "cache"
+    if stage is SftStage:  # else kept stages are taken
+        cache = data_only(smoke_run.cache, tmp_path / "cache")
     run_step = stage.run_step
 
     def interrupted(self, number):
@@ -118,7 +125,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     said = capsys.readouterr().err
     assert f"stopped after step {step} of" in said
     assert f"continue with: vl train --out {out} --cache {cache} --resume" in said
-    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"{stage.name}-{step}.pt"]
+    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"{name}-{step}.pt"]
     assert numbers(out) != numbers(straight)
 
     assert main(["train", "--out", str(out), "--cache", str(cache), "--resume"]) == 0
@@ -128,10 +135,8 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     assert (out / "report.html").exists()
 
 
-def test_a_stop_within_the_last_evaluation_repeats_no_step(
-    straight, smoke_run, tmp_path, monkeypatch
-):
-    out, cache = tmp_path / "run", data_only(smoke_run.cache, tmp_path / "cache")
+def test_a_stop_within_the_last_evaluation_repeats_no_step(straight, tmp_path, monkeypatch):
+    out, cache = tmp_path / "run", straight.parent / "cache"
     with monkeypatch.context() as patch:
         patch.setattr("recipes.pipeline.save_model", _interrupt)
         assert train(out, cache, *SMALL) == 130
