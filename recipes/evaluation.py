@@ -18,6 +18,7 @@ from vl.corpus import build_corpus
 from vl.draw import draw_boxes
 from vl.evaluate import EvalConfig, evaluate
 from vl.models.minimax_vl import MiniMaxVLForConditionalGeneration
+from vl.parallel import Shards
 from vl.policy import Policy
 from vl.report import render_report
 from vl.rollout import SamplingConfig, sample_rollouts
@@ -77,6 +78,7 @@ def evaluate_files(
                 config,
                 phase="rl",
                 seed=seed,
+                shards=Shards(2),
                 on_batch=advance,
             )
         for picture in corpus.pictures:

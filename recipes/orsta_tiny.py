@@ -28,7 +28,7 @@ def orsta_tiny() -> Recipe:
         align=AlignConfig(num_steps=600),
         sft=SftConfig(num_steps=1500, caption_frac=0.6),
         rl=RlConfig(
-            num_steps=300,
+            num_steps=400,
             pictures_per_step=16,
             sampling=SamplingConfig(num_rollouts=8, temperature=1.0, max_new_tokens=40),
             iou_rule=TINY_IOU,

@@ -20,13 +20,13 @@ from vl.report import render_report
 from vl.rl import Group, RlStage
 from vl.rundir import STAGES, START, GroupLine, Position, read_metrics
 from vl.runlog import RunLog
-from vl.sft import AlignStage, SftStage
+from vl.sft import AlignStage, SftConfig, SftStage
 from vl.stage import Stage, StageSeconds, run_stage
 
 from .data import Dataset
 from .phases import evaluate_phase, write_summary
 from .plan import plan_lines
-from .prepare import Run, prepare
+from .prepare import Run, Stream, prepare
 from .progress import Progress, quiet_transformers
 from .recipe import Recipe, recipe_to_json
 from .stages import StageCache, content_key, replay_metrics
@@ -47,7 +47,7 @@ def run_recipe(
         RunDirError: `out` is in use and `resume` is False, or there is nothing to resume.
         Interrupted: Ctrl-C; a checkpoint is left.
     """
-    torch.set_num_threads(1)  # the cores compute shards; spinning OpenMP threads would fight them
+    torch.set_num_threads(1)  # cores compute shards; spinning OpenMP threads would fight them
     quiet_transformers()
     checkpoints = CheckpointStore(out / "checkpoints")
     checkpoint = checkpoints.load() if resume else None
@@ -97,6 +97,11 @@ class _Stages:
             run.policy.model.load_state_dict(start)
             seconds["control"] = self._control(seconds)
         write_summary(run, seconds)
+
+    def _sft_stage(self, order: Stream, config: SftConfig, name: str) -> SftStage:
+        run = self.run
+        parts = (run.policy, run.head, run.train, order, run.pose, caption)
+        return SftStage(*parts, config, run.shards, name=name)
 
     def _rl(self) -> StageSeconds:
         run, recipe = self.run, self.run.recipe

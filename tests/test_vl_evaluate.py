@@ -9,6 +9,7 @@ from tiny_vl import corpus_of, judge_by_length, pose, tiny_policy
 from verifiers import FixedIou, Verdict
 from vl import evaluate as evaluate_module
 from vl.evaluate import EvalConfig, evaluate, to_answer
+from vl.parallel import Shards
 from vl.rollout import Rollout
 from vl.rundir import read_eval_rollouts
 from vl.runlog import RunLog
@@ -24,7 +25,9 @@ def corpus():
 
 
 def lines_of(corpus, policy=POLICY, seed=0, phase="sft", config=CONFIG, **options):
-    return evaluate(policy, corpus, pose, config, phase=phase, seed=seed, **options)
+    return evaluate(
+        policy, corpus, pose, config, phase=phase, seed=seed, shards=Shards(2), **options
+    )
 
 
 def test_a_line_a_row_in_the_order_of_the_corpus(corpus):

@@ -10,6 +10,7 @@ from verifiers import FixedIou, StagedIou, Verdict
 from vl import rl as rl_module
 from vl.losses import CispoConfig, GrpoConfig
 from vl.optim import AdamWConfig
+from vl.parallel import Shards
 from vl.rl import RlConfig, RlStage, TooManyUnscored
 from vl.rollout import SamplingConfig
 
@@ -23,7 +24,7 @@ def make(*rows_per_picture, stream=None, judge=None, monkeypatch=None, **options
         "optimizer": AdamWConfig(lr=1e-3),
     }
     config = RlConfig(**(settings | options))
-    return RlStage(policy, corpus, stream or stream_of(corpus), pose, config, seed=1)
+    return RlStage(policy, corpus, stream or stream_of(corpus), pose, config, Shards(2), seed=1)
 
 
 @pytest.fixture(autouse=True)
@@ -174,7 +175,10 @@ def test_without_spread_nothing_moves_and_nothing_unmeasured_is_logged(monkeypat
 
 def test_an_update_without_spread_does_not_dilute_the_numbers_of_the_others(monkeypatch):
     """Two updates, of which the second has no spread: the gradient's norm is the first's."""
-    judge_all(monkeypatch, lambda i, v: v if i < 4 else replace(v, score=1.0, reward=1.0))
+    judge_all(
+        monkeypatch,
+        lambda i, v: replace(v, score=float(i % 2 or i > 3), reward=float(i % 2 or i > 3)),
+    )
     stage = make(1, 1, pictures_per_step=2, updates_per_rollout=2)
     norms = []
     step = stage.optimizers.step

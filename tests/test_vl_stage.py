@@ -12,6 +12,7 @@ from vl import rl as rl_module
 from vl.align import DenseHead, dense_labels
 from vl.checkpoint import CheckpointStore
 from vl.optim import AdamWConfig, MuonConfig, Schedule
+from vl.parallel import Shards
 from vl.rl import RlConfig, RlStage
 from vl.rollout import SamplingConfig
 from vl.rundir import START, read_metrics
@@ -146,7 +147,7 @@ def make_align(num_steps=4):
     config = AlignConfig(
         num_steps=num_steps, pictures_per_step=2, schedule=Schedule(warmup_steps=2)
     )
-    return AlignStage(policy, head, corpus, stream_of(corpus), config)
+    return AlignStage(policy, head, corpus, stream_of(corpus), config, Shards(2))
 
 
 def make_sft(num_steps=4):
@@ -157,7 +158,9 @@ def make_sft(num_steps=4):
         optimizer=MuonConfig(lr=0.02, adamw_lr=1e-2),
         schedule=Schedule(warmup_steps=2),
     )
-    return SftStage(align.policy, align.head, align.corpus, align.stream, pose, caption, config)
+    return SftStage(
+        align.policy, align.head, align.corpus, align.stream, pose, caption, config, Shards(2)
+    )
 
 
 def make_rl(num_steps=4):
@@ -168,7 +171,7 @@ def make_rl(num_steps=4):
         sampling=SamplingConfig(num_rollouts=4, max_new_tokens=6),
         optimizer=AdamWConfig(lr=1e-3),
     )
-    return RlStage(policy, corpus, stream_of(corpus), pose, config, seed=1)
+    return RlStage(policy, corpus, stream_of(corpus), pose, config, Shards(2), seed=1)
 
 
 @pytest.mark.parametrize("make", [make_align, make_sft, make_rl])

@@ -11,6 +11,7 @@ from data_specs import Sample
 from verifiers import FixedIou, IouRule, ScoreContext, Verdict, score_batch
 
 from .corpus import Corpus, Picture, owners_of
+from .parallel import Shards
 from .policy import Policy
 from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .rundir import Answer, EvalLine
@@ -42,6 +43,7 @@ def evaluate(
     *,
     phase: str,
     seed: int,
+    shards: Shards,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[EvalLine]:
     """One line a held-out row, in the order of the corpus.
@@ -52,63 +54,80 @@ def evaluate(
         on_batch: called with (pictures done, pictures in all).
     """
     policy.model.eval()
-    lines: list[EvalLine] = []
     size = config.pictures_per_batch
-    for start in range(0, len(corpus.pictures), size):
-        pictures = corpus.pictures[start : start + size]
-        lines += _evaluate_batch(policy, corpus, pictures, pose, config, phase, seed, start)
-        on_batch(min(start + size, len(corpus.pictures)), len(corpus.pictures))
+    batches = [
+        _Batch(policy, corpus.pictures[start : start + size], pose, start)
+        for start in range(0, len(corpus.pictures), size)
+    ]
+
+    def answer(batch: _Batch) -> list[list[Rollout]]:
+        return batch.answer(policy, corpus, config, seed)
+
+    lines: list[EvalLine] = []
+    for first in range(0, len(batches), shards.num_shards):
+        some = batches[first : first + shards.num_shards]
+        for batch, answers in zip(some, shards.map(answer, some), strict=True):
+            lines += batch.judge(answers, config, phase)
+            on_batch(batch.start + len(batch.pictures), len(corpus.pictures))
     return lines
 
 
-def _evaluate_batch(
-    policy: Policy,
-    corpus: Corpus,
-    pictures: Sequence[Picture],
-    pose: HeldoutPose,
-    config: EvalConfig,
-    phase: str,
-    seed: int,
-    start: int,
-) -> list[EvalLine]:
-    samples = [sample for picture in pictures for sample in picture.samples]
-    texts = [pose(sample) for sample in samples]
-    prompts = [policy.text.prompt(text) for text in texts]
-    with torch.no_grad():
-        features = policy.features(corpus.pixels[[picture.index for picture in pictures]])
-    random = generator_for(seed, "evaluate", start)
-    owners = owners_of(pictures)
-    greedy = SamplingConfig(num_rollouts=1, temperature=0.0, max_new_tokens=config.max_new_tokens)
-    answers = sample_rollouts(policy, features, prompts, owners, greedy, random)
-    if config.num_samples:
+class _Batch:
+    """Some held-out pictures with their rows and prompts."""
+
+    def __init__(
+        self, policy: Policy, pictures: Sequence[Picture], pose: HeldoutPose, start: int
+    ) -> None:
+        self.pictures, self.start = pictures, start
+        self.samples = [sample for picture in pictures for sample in picture.samples]
+        self.texts = [pose(sample) for sample in self.samples]
+        self.prompts = [policy.text.prompt(text) for text in self.texts]
+
+    @torch.no_grad()
+    def answer(
+        self, policy: Policy, corpus: Corpus, config: EvalConfig, seed: int
+    ) -> list[list[Rollout]]:
+        """The greedy answer, then the samples, of every row."""
+        features = policy.features(corpus.pixels[[picture.index for picture in self.pictures]])
+        random = generator_for(seed, "evaluate", self.start)
+        owners = owners_of(self.pictures)
+        greedy = SamplingConfig(
+            num_rollouts=1, temperature=0.0, max_new_tokens=config.max_new_tokens
+        )
+        answers = sample_rollouts(policy, features, self.prompts, owners, greedy, random)
+        if config.num_samples == 0:
+            return answers
         drawn = SamplingConfig(
             num_rollouts=config.num_samples, max_new_tokens=config.max_new_tokens
         )
-        more = sample_rollouts(policy, features, prompts, owners, drawn, random)
-        answers = [[*first, *rest] for first, rest in zip(answers, more, strict=True)]
-    items = [(s, a.text) for s, group in zip(samples, answers, strict=True) for a in group]
-    context = ScoreContext(progress=1.0, iou_rule=config.iou_rule)
-    verdicts = iter(score_batch(items, context, workers=config.scoring_workers))
-    lines: list[EvalLine] = []
-    for sample, text, group in zip(samples, texts, answers, strict=True):
-        judged = [to_answer(rollout, next(verdicts)) for rollout in group]
-        image_id = sample.extra.get("image_id")
-        lines.append(
-            EvalLine(
-                phase=phase,
-                id=sample.id,
-                source=sample.source,
-                task=sample.task,
-                image_id=None if image_id is None else str(image_id),
-                question=sample.question,
-                prompt=text,
-                reference=sample.reward.answer,
-                ground_truth=sample.reward.ground_truth,
-                greedy=judged[0],
-                samples=judged[1:],
+        more = sample_rollouts(policy, features, self.prompts, owners, drawn, random)
+        return [[*first, *rest] for first, rest in zip(answers, more, strict=True)]
+
+    def judge(self, answers: list[list[Rollout]], config: EvalConfig, phase: str) -> list[EvalLine]:
+        """One line a row."""
+        items = [(s, a.text) for s, group in zip(self.samples, answers, strict=True) for a in group]
+        context = ScoreContext(progress=1.0, iou_rule=config.iou_rule)
+        verdicts = iter(score_batch(items, context, workers=config.scoring_workers))
+        lines: list[EvalLine] = []
+        for sample, text, group in zip(self.samples, self.texts, answers, strict=True):
+            judged = [to_answer(rollout, next(verdicts)) for rollout in group]
+            image_id = sample.extra.get("image_id")
+            lines.append(
+                EvalLine(
+                    phase=phase,
+                    id=sample.id,
+                    source=sample.source,
+                    task=sample.task,
+                    image_id=None if image_id is None else str(image_id),
+                    question=sample.question,
+                    prompt=text,
+                    reference=sample.reward.answer,
+                    ground_truth=sample.reward.ground_truth,
+                    greedy=judged[0],
+                    samples=judged[1:],
+                )
             )
-        )
-    return lines
+        return lines
 
 
 def to_answer(rollout: Rollout, verdict: Verdict) -> Answer:

@@ -59,7 +59,9 @@ class Policy:
             )
         forbidden = torch.zeros(model.config.text_config.vocab_size, dtype=torch.bool)
         forbidden[placeholder_ids(processor.tokenizer)] = True
-        return cls(model, processor, TextEncoder(tokenizer=processor.tokenizer), forbidden)
+        text = TextEncoder(tokenizer=processor.tokenizer)
+        _ = text.opening, text.header  # remembered now: threads then only read
+        return cls(model, processor, text, forbidden)
 
     def patches(self, pixels: Int[Tensor, "picture height width 3"]) -> Tensor:
         """The vision tower's features (picture, patch, width) of uint8 pictures."""
@@ -136,12 +138,17 @@ class Policy:
         answers: Sequence[Sequence[int]],
         owners: Sequence[int],
         *,
+        tokens_in_step: int | None = None,
         num_buckets: int = 4,
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy per answer token, all questions of a picture packed on its prefix.
 
         `owners` says which picture a question asks about.
         Rows are read in `num_buckets` groups of similar length, which halves the padding.
+
+        Args:
+            tokens_in_step: answer tokens of the whole optimizer step; shares of its shards then
+                add up. None = the tokens of this call.
         """
         pictures = self.read_pictures(features)
         owner = torch.tensor(owners)
@@ -161,4 +168,4 @@ class Policy:
             targets = torch.tensor([token for i in index for token in answers[i]])
             logits = self.masked_logits(hidden[trained])
             total = total + F.cross_entropy(logits, targets, reduction="sum")
-        return total / sum(len(answer) for answer in answers)
+        return total / (tokens_in_step or sum(len(answer) for answer in answers))

@@ -10,7 +10,7 @@ Source: V-Triune (arXiv 2505.18129) sections 3-4; CISPO, MiniMax-M1 report (arXi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from .corpus import Corpus, Pose, owners_of
 from .losses import CispoConfig, PolicyLossConfig, policy_loss
 from .metrics import step_metrics
 from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
+from .parallel import Shards
 from .policy import Policy
 from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .seeds import generator_for
@@ -105,11 +106,12 @@ class RlStage:
         stream: PictureStream,
         pose: Pose,
         config: RlConfig,
+        shards: Shards,
         *,
         seed: int,
     ) -> None:
         self.policy, self.corpus, self.stream, self.pose = policy, corpus, stream, pose
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.shards = config, seed, shards
         self.num_steps = config.num_steps
         for name, param in policy.model.named_parameters():
             param.requires_grad_(not name.startswith(config.frozen_parts))
@@ -149,22 +151,32 @@ class RlStage:
         values["tokens_per_s"] = num_tokens / max(clock[3] - clock[0], 1e-9)
         return values | step_metrics(groups)
 
-    def _features(self, draws: Sequence[Draw]) -> Tensor:
-        indices = [draw.picture.index for draw in draws]
+    def _features(self, indices: Sequence[int]) -> Tensor:
         if self.memory is not None:
             return self.memory(indices)
-        return self.policy.features(self.corpus.pixels[indices])
+        return self.policy.features(self.corpus.pixels[list(indices)])
 
     def _prompts(self, draws: Sequence[Draw]) -> list[str]:
         return [self.pose(s, draw.epoch) for draw in draws for s in draw.picture.samples]
 
     def _sample(self, draws: Sequence[Draw], step: int) -> list[list[Rollout]]:
-        with torch.no_grad():
-            features = self._features(draws)
-        prompts = [self.policy.text.prompt(prompt) for prompt in self._prompts(draws)]
-        random = generator_for(self.seed, "rollout", step)
-        owners = owners_of([draw.picture for draw in draws])
-        return sample_rollouts(self.policy, features, prompts, owners, self.config.sampling, random)
+        if self.memory is not None:
+            self.memory([draw.picture.index for draw in draws])  # threads then only read
+        parts = self.shards.split(draws)
+        text = self.policy.text
+        prompts = [[text.prompt(prompt) for prompt in self._prompts(part)] for part in parts]
+
+        def sample(part: int) -> list[list[Rollout]]:
+            pictures = [draw.picture for draw in parts[part]]
+            with torch.no_grad():
+                features = self._features([picture.index for picture in pictures])
+            random = generator_for(self.seed, f"rollout/{part}", step)
+            owners = owners_of(pictures)
+            return sample_rollouts(
+                self.policy, features, prompts[part], owners, self.config.sampling, random
+            )
+
+        return [group for part in self.shards.map(sample, range(len(parts))) for group in part]
 
     def _judge(
         self, draws: Sequence[Draw], rollouts: list[list[Rollout]], step: int
@@ -208,31 +220,57 @@ class RlStage:
         return {"lr": lr} | {name: sum(found) / len(found) for name, found in measured.items()}
 
     def _update_once(self, groups: list[Group]) -> dict[str, float]:
-        runs = _runs(groups)
-        indices = [run[0].picture_index for run in runs]
-        owners = [index for index, run in enumerate(runs) for _ in run]
-        features = (
-            self.memory(indices)
-            if self.memory is not None
-            else self.policy.features(self.corpus.pixels[indices])
-        )
-        text = self.policy.text
-        prompts = [text.prompt(group.prompt) for group in groups]
-        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts, owners)
         # rollouts without an advantage have no gradient: they count as tokens, not as work
-        counted = [
-            (row, rollout, advantage)
-            for row, group in enumerate(groups)
+        scored = [
+            (len(rollout.token_ids), advantage)
+            for group in groups
             for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
             if advantage is not None
         ]
-        tokens = sum(len(rollout.token_ids) for _, rollout, _ in counted)
-        live = sorted((c for c in counted if c[2] != 0.0), key=lambda c: len(c[1].token_ids))
-        if not live:
+        tokens = sum(length for length, _ in scored)
+        live_tokens = sum(length for length, advantage in scored if advantage != 0.0)
+        if live_tokens == 0:
             return {"loss": 0.0}
-        values = {"loss": 0.0, "clip_fraction": 0.0, "logprob_gap": 0.0, "entropy": 0.0}
+        shares: list[_Share] = []
+
+        def loss_of(runs: list[list[Group]]) -> Callable[[], Tensor]:
+            prompts = [self.policy.text.prompt(group.prompt) for run in runs for group in run]
+
+            def loss() -> Tensor:
+                value, share = self._share(runs, prompts, tokens)
+                shares.append(share)
+                return value
+
+            return loss
+
+        losses = [loss_of(runs) for runs in self.shards.split(_runs(groups))]
+        self.shards.backward(self.optimizers.params, losses)
+        return {
+            "loss": sum(share.loss for share in shares),
+            "clip_fraction": sum(share.clip_fraction for share in shares),
+            "entropy": sum(share.entropy_sum for share in shares) / live_tokens,
+            "logprob_gap": max(share.logprob_gap for share in shares),
+            "grad_norm": self.optimizers.step(self.config.max_grad_norm),
+        }
+
+    def _share(
+        self, runs: list[list[Group]], prompts: list[list[int]], tokens: int
+    ) -> tuple[Tensor, _Share]:
+        """One shard's part of the loss, its pictures and prompts computed once."""
+        owners = [index for index, run in enumerate(runs) for _ in run]
+        features = self._features([run[0].picture_index for run in runs])
+        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts, owners)
+        live = sorted(
+            (
+                (row, rollout, advantage)
+                for row, group in enumerate(group for run in runs for group in run)
+                for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
+                if advantage
+            ),
+            key=lambda item: len(item[1].token_ids),
+        )
         total = features.new_zeros(())
-        live_tokens = sum(len(rollout.token_ids) for _, rollout, _ in live)
+        clip_fraction = entropy_sum = logprob_gap = 0.0
         for chunk in _thirds(live):
             scores = self.policy.score_answers(
                 memory.select(torch.tensor([row for row, _, _ in chunk])),
@@ -242,24 +280,30 @@ class RlStage:
             sampled = torch.zeros_like(scores.logprobs)
             for index, (_, rollout, _) in enumerate(chunk):
                 sampled[index, : len(rollout.logprobs)] = torch.tensor(rollout.logprobs)
-            advantages = torch.tensor([advantage or 0.0 for _, _, advantage in chunk])
-            share = policy_loss(
+            loss = policy_loss(
                 scores.logprobs,
                 sampled,
-                advantages,
+                torch.tensor([advantage for _, _, advantage in chunk]),
                 scores.valid,
                 self.config.loss,
                 tokens_in_step=tokens,
             )
-            total = total + share.loss
+            total = total + loss.loss
             gap = (scores.logprobs.exp() - sampled.exp()).abs()[scores.valid].max()
-            values["logprob_gap"] = max(values["logprob_gap"], gap.item())
-            values["clip_fraction"] += share.clip_fraction.item()
-            values["entropy"] += scores.entropy[scores.valid].sum().item() / live_tokens
-        total.backward()
-        values["loss"] = total.item()
-        values["grad_norm"] = self.optimizers.step(self.config.max_grad_norm)
-        return values
+            logprob_gap = max(logprob_gap, gap.item())
+            clip_fraction += loss.clip_fraction.item()
+            entropy_sum += scores.entropy[scores.valid].sum().item()
+        return total, _Share(total.item(), clip_fraction, entropy_sum, logprob_gap)
+
+
+class _Share(NamedTuple):
+    """Numbers of one shard's part of the loss."""
+
+    loss: float
+    clip_fraction: float
+    entropy_sum: float
+    logprob_gap: float
+    """Largest difference between a token's probability in the update and in sampling."""
 
 
 def _runs(groups: Sequence[Group]) -> list[list[Group]]:
@@ -275,5 +319,5 @@ def _runs(groups: Sequence[Group]) -> list[list[Group]]:
 
 def _thirds(rows: list[Any]) -> list[list[Any]]:
     """Up to three parts of similar length each, to save padding."""
-    size = -(-len(rows) // 3)
+    size = max(1, -(-len(rows) // 3))
     return [rows[start : start + size] for start in range(0, len(rows), size)]

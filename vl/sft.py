@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_specs import Sample
 
 from .align import DenseHead, DenseTargets, annotated_objects, dense_targets
 from .corpus import Corpus, Picture, Pose
 from .optim import MuonConfig, OptimizerConfig, Optimizers, Schedule
+from .parallel import Shards
 from .policy import Policy
 
 
@@ -75,18 +76,29 @@ class _Stepper:
     """Position in a stream, and weights, head and optimizer as one state."""
 
     def __init__(
-        self, policy: Policy, head: DenseHead, trained: nn.Module, config: AlignConfig | SftConfig
+        self,
+        policy: Policy,
+        head: DenseHead,
+        trained: nn.Module,
+        config: AlignConfig | SftConfig,
+        shards: Shards,
     ) -> None:
         self.policy, self.head = policy, head
         self.config = config
+        self.shards = shards
         self.optimizers = Optimizers(trained, config.optimizer)
         self.num_steps = config.num_steps
 
-    def update(self, step: int, loss: torch.Tensor) -> dict[str, float]:
-        """Backward and one optimizer step; the numbers every stage logs."""
+    def draw(self, stream: PictureStream, step: int) -> list[list[Draw]]:
+        """The step's pictures from the stream, in shards."""
+        draws = stream(step * self.config.pictures_per_step)
+        return self.shards.split([next(draws) for _ in range(self.config.pictures_per_step)])
+
+    def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
+        """Backward over all shards and one optimizer step; the numbers every stage logs."""
         factor = self.config.schedule.factor(step / self.num_steps, step)
         lr = self.optimizers.set_factor(factor)
-        loss.backward()
+        self.shards.backward(self.optimizers.params, losses)
         norm = self.optimizers.step(self.config.max_grad_norm)
         return {"lr": lr, "grad_norm": norm}
 
@@ -133,20 +145,33 @@ class AlignStage(_Stepper):
         corpus: Corpus,
         stream: PictureStream,
         config: AlignConfig,
+        shards: Shards,
     ) -> None:
         model = policy.model
         trained = nn.ModuleDict({"vision_tower": model.vision_tower, "head": head})
-        super().__init__(policy, head, trained, config)
+        super().__init__(policy, head, trained, config, shards)
         self.corpus, self.stream = corpus, stream
         self.targets = DenseTargetCache(head)
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step on the next pictures of the stream, which must all be annotated."""
-        draws = self.stream(step * self.config.pictures_per_step)
-        pictures = [next(draws).picture for _ in range(self.config.pictures_per_step)]
-        pixels = self.corpus.pixels[[picture.index for picture in pictures]]
-        loss = self.head.loss(self.policy.patches(pixels), self.targets(pictures))
-        return {"loss": loss.item(), **self.update(step, loss)}
+        found: list[float] = []
+
+        def share(draws: list[Draw]) -> Callable[[], Tensor]:
+            pictures = [draw.picture for draw in draws]
+            pixels = self.corpus.pixels[[picture.index for picture in pictures]]
+            targets = self.targets(pictures)
+            weight = len(pictures) / self.config.pictures_per_step
+
+            def loss() -> Tensor:
+                value = weight * self.head.loss(self.policy.patches(pixels), targets)
+                found.append(value.item())
+                return value
+
+            return loss
+
+        numbers = self.update(step, [share(draws) for draws in self.draw(self.stream, step)])
+        return {"loss": sum(found), **numbers}
 
 
 class SftStage(_Stepper):
@@ -161,11 +186,12 @@ class SftStage(_Stepper):
         pose: Pose,
         caption: Captioner,
         config: SftConfig,
+        shards: Shards,
         *,
         name: str = "sft",
     ) -> None:
         both = nn.ModuleDict({"model": policy.model, "head": head})
-        super().__init__(policy, head, both, config)
+        super().__init__(policy, head, both, config, shards)
         self.name = name
         self.sft = config
         self.corpus, self.stream = corpus, stream
@@ -174,20 +200,39 @@ class SftStage(_Stepper):
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step on the next pictures of the stream and all their questions."""
-        draws = self.stream(step * self.sft.pictures_per_step)
-        batch = [next(draws) for _ in range(self.sft.pictures_per_step)]
-        pictures = [draw.picture for draw in batch]
-        patches = self.policy.patches(self.corpus.pixels[[p.index for p in pictures]])
-        features = self.policy.model.multi_modal_projector(patches)
-        loss = self.policy.sft_loss(features, *self._rows(batch, step))
-        values = {"loss": loss.item()}
-        annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
-        if self.sft.dense_weight > 0.0 and annotated:
-            targets = self.targets([pictures[row] for row in annotated])
-            dense = self.head.loss(patches[annotated], targets)
-            loss = loss + self.sft.dense_weight * dense
-            values["dense_loss"] = dense.item()
-        return {**values, **self.update(step, loss)}
+        shards = self.draw(self.stream, step)
+        rows = [self._rows(draws, step) for draws in shards]
+        tokens = sum(len(answer) for shard in rows for answer in shard.answers)
+        answer_losses: list[float] = []
+        dense_losses: list[float] = []
+
+        def share(draws: list[Draw], shard: TrainingRows) -> Callable[[], Tensor]:
+            pictures = [draw.picture for draw in draws]
+            pixels = self.corpus.pixels[[picture.index for picture in pictures]]
+            annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
+            dense_weight = self.sft.dense_weight if annotated else 0.0
+            targets = self.targets([pictures[row] for row in annotated]) if dense_weight else None
+            share_frac = len(pictures) / self.sft.pictures_per_step
+
+            def loss() -> Tensor:
+                patches = self.policy.patches(pixels)
+                features = self.policy.model.multi_modal_projector(patches)
+                value = self.policy.sft_loss(features, *shard, tokens_in_step=tokens)
+                answer_losses.append(value.item())
+                if targets is None:
+                    return value
+                dense = share_frac * self.head.loss(patches[annotated], targets)
+                dense_losses.append(dense.item())
+                return value + dense_weight * dense
+
+            return loss
+
+        losses = [share(draws, shard) for draws, shard in zip(shards, rows, strict=True)]
+        numbers = self.update(step, losses)
+        values = {"loss": sum(answer_losses)}
+        if dense_losses:
+            values["dense_loss"] = sum(dense_losses)
+        return {**values, **numbers}
 
     def _rows(self, batch: Sequence[Draw], step: int) -> TrainingRows:
         """Questions of all pictures, and captions while they last."""
