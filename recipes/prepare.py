@@ -160,6 +160,8 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
             pad_token_id=tokenizer.pad_token_id,
         ),
         vision_config=MiniMaxVLVisionConfig(
+            # departs from MiniMax-VL-01: convolutional stem (Xiao et al., arXiv 2106.14881) and
+            # merged patches; a plain patch embedding learns too little in the minutes of a laptop
             stem_channels=[32, 64, 128],
             num_hidden_layers=model.num_vision_layers,
             image_size=model.image_size_px,

@@ -68,7 +68,19 @@ def verdict(run: RunView) -> list[str]:
     if "rl" not in evaluation.phases:
         warm_up = _change(evaluation, measure, "sft - init", "SFT", "the untrained model")
         sentences = [_progress(run), *([warm_up] if warm_up else []), *sentences]
-    return sentences
+    return sentences or [_level(evaluation, measure)]
+
+
+def _level(evaluation: Evaluation, measure: str) -> str:
+    """Where a model stands that was evaluated alone."""
+    phase = list(evaluation.phases.values())[-1]
+    found = phase.macro.by_measure.get(measure)
+    if found is None:
+        return "None of the tasks of the macro average was evaluated."
+    return (
+        f"The model's macro average is {percent(found.mean)} (95 % interval {between(found)}; "
+        f"{measure_name(measure)})."
+    )
 
 
 def _progress(run: RunView) -> str:

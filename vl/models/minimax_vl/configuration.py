@@ -192,20 +192,6 @@ class MiniMaxVLConfig(PretrainedConfig):
         """Image tokens that one picture takes in the prompt."""
         return (self.vision_config.num_patches_per_side // self.spatial_merge_size) ** 2
 
-    @classmethod
-    def tiny(
-        cls, *, vocab_size: int, image_token_index: int, **text_overrides: Any
-    ) -> MiniMaxVLConfig:
-        """The embedded recipe's model: about 3 M parameters, 64 x 64 pictures, 16 image tokens."""
-        return cls(
-            text_config=MiniMaxVLTextConfig(vocab_size=vocab_size, **text_overrides),
-            # departs from MiniMax-VL-01: convolutional stem (Xiao et al., arXiv 2106.14881) and a
-            # 2 x 2 merge; a plain patch embedding learns nothing in the minutes of a laptop run.
-            vision_config=MiniMaxVLVisionConfig(stem_channels=[32, 64, 128]),
-            image_token_index=image_token_index,
-            spatial_merge_size=2,
-        )
-
 
 def _without_model_type(config: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (config or {}).items() if key != "model_type"}
