@@ -61,7 +61,7 @@ def orsta_tiny_smoke() -> Recipe:
         ),
         rl=RlConfig(
             num_steps=6,
-            pictures_per_step=8,
+            pictures_per_step=16,
             sampling=SamplingConfig(num_rollouts=4, max_new_tokens=24),
             iou_rule=TINY_IOU,
         ),
