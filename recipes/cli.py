@@ -10,7 +10,7 @@ from rich.console import Console
 
 from data_specs import DataSpecError
 
-from . import commands_data, commands_run, commands_score
+from . import commands_data, commands_run, commands_score, commands_train
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         "vl COMMAND --help shows the options and examples of a command.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands_train.add_parser(commands)
     commands_run.add_parsers(commands)
     commands_score.add_parser(commands)
     commands_data.add_parsers(commands)

@@ -8,7 +8,7 @@ import pytest
 
 from recipes import RECIPES
 from recipes.cli import build_parser
-from recipes.commands_run import _split_words
+from recipes.commands_train import split_words
 from recipes.overrides import override
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_vl_takes_the_command(command):
     if not getattr(arguments, "takes_overrides", False):
         assert rest == []
         return
-    name, changes = _split_words(rest)
+    name, changes = split_words(rest)
     if name in RECIPES:
         override(RECIPES[name](smoke=arguments.smoke), changes)
     else:

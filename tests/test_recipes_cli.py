@@ -75,6 +75,6 @@ def test_a_missing_package_names_the_extra(monkeypatch, capsys, tmp_path):
     def absent(*_):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr("recipes.commands_run._check_rows", absent)
+    monkeypatch.setattr("recipes.commands_train._check_rows", absent)
     assert main(["train", "orsta_tiny", "--out", str(tmp_path / "run")]) == 2
     assert "pip install 'vl-triune[train]'" in capsys.readouterr().err
