@@ -78,7 +78,7 @@ def evaluate_files(
                 config,
                 phase="rl",
                 seed=seed,
-                shards=Shards(2),
+                shards=Shards(2),  # batches have streams of their own: any number answers alike
                 on_batch=advance,
             )
         for picture in corpus.pictures:

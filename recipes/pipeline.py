@@ -85,9 +85,7 @@ class _Stages:
         seconds["align"] = self._kept_stage(align, align_key)
         evaluate_phase(run, "init")
 
-        sft = SftStage(
-            run.policy, run.head, run.train, order, run.pose, caption, recipe.sft, run.shards
-        )
+        sft = self._sft_stage(order, recipe.sft, "sft")
         seconds["sft"] = self._kept_stage(sft, sft_key)
         evaluate_phase(run, "sft")
         start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}

@@ -58,6 +58,8 @@ class ModelConfig:
     num_hidden_layers: int = 4
     attn_type_list: tuple[int, ...] = (0, 1, 0, 1)
     """0 = lightning attention, 1 = softmax attention, one entry a layer."""
+    # departs from MiniMax-VL-01: softmax in every second layer instead of every eighth; with four
+    # layers in all, fewer leave the answer no way to look back at the picture
     intermediate_size: int = 128
     num_local_experts: int = 8
     num_vision_layers: int = 2
