@@ -26,7 +26,7 @@ def orsta_tiny() -> Recipe:
         name="orsta_tiny",
         data=DataConfig(rl_weights={"easy_vqa": 0.0}),
         align=AlignConfig(num_steps=600),
-        sft=SftConfig(num_steps=1500, caption_frac=0.6),
+        sft=SftConfig(num_steps=1700, caption_frac=0.4),
         rl=RlConfig(
             num_steps=400,
             pictures_per_step=16,
