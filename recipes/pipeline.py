@@ -114,27 +114,26 @@ class _Stages:
         return seconds
 
     def _control(self, seconds: Mapping[str, StageSeconds]) -> StageSeconds:
-        """As many CPU seconds of SFT as RL took, in a fresh order, with its own decay."""
+        """As many CPU seconds of SFT as RL took, in a fresh order, with a decay of its own."""
         run, recipe = self.run, self.run.recipe
         run.policy.model.requires_grad_(True)
-        seconds_per_step = seconds["sft"].cpu_s / recipe.sft.num_steps
-        num_steps = max(1, round(seconds["rl"].cpu_s / seconds_per_step))
-        order = run.stream("control", recipe.data.sft_weights)
-        config = replace(recipe.sft, num_steps=num_steps)
-        stage = SftStage(
-            run.policy,
-            run.head,
-            run.train,
-            order,
-            run.pose,
-            caption,
-            config,
-            run.shards,
-            name="control",
+        num_steps = max(1, round(seconds["rl"].cpu_s / self._sft_seconds_per_step()))
+        config = replace(
+            recipe.sft, num_steps=num_steps, caption_frac=0.0, schedule=recipe.control_schedule
         )
+        order = run.stream("control", recipe.data.sft_weights)
+        stage = self._sft_stage(order, config, "control")
         spent = self._stage(stage)
         evaluate_phase(run, "control")
         return spent
+
+    def _sft_seconds_per_step(self) -> float:
+        """CPU seconds of a step at the end of SFT, where no caption is read any more."""
+        lines = read_metrics(self.run.log.run_dir, "sft")
+        first = lines[max(0, len(lines) - 101)]
+        steps = lines[-1]["step"] - first["step"]
+        spent = lines[-1]["cpu_s"] - (first["cpu_s"] if steps else 0.0)
+        return max(spent / max(steps, 1), 1e-9)
 
     def _reached(self, stage: str) -> bool:
         """False if the resumed run stands in a later stage: this one's weights are not loaded."""

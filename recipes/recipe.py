@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_specs import shorten
 from vl.evaluate import EvalConfig
 from vl.losses import CispoConfig, GrpoConfig, PolicyLossConfig, dapo_config
+from vl.optim import Schedule
 from vl.rl import RlConfig
 from vl.sft import AlignConfig, SftConfig
 
@@ -85,6 +86,8 @@ class Recipe:
     rl: RlConfig = RlConfig()
     control: bool = True
     """Also spend RL's seconds on more SFT, for comparison."""
+    control_schedule: Schedule = Schedule(warmup_steps=30, decay_frac=0.6)
+    """The control's learning rate: it is let down to zero, as RL's is."""
     evaluation: EvalConfig = EvalConfig()
 
     def __post_init__(self) -> None:
