@@ -86,7 +86,7 @@ def _chunks(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 
 def _schema(first: list[Sample]) -> pa.Schema:
-    """The columns; the metadata makes Hugging Face `datasets` decode the images."""
+    """The columns: V-Triune's, and in `extra_info` also ours and what the first rows bring."""
     import pyarrow as pa
 
     text, ratio = pa.string(), pa.float32()
