@@ -231,25 +231,25 @@ class RlStage:
         live_tokens = sum(length for length, advantage in scored if advantage != 0.0)
         if live_tokens == 0:
             return {"loss": 0.0}
-        shares: list[_Share] = []
+        shares: dict[int, _Share] = {}  # by shard: threads end in any order, sums keep theirs
 
-        def loss_of(runs: list[list[Group]]) -> Callable[[], Tensor]:
+        def loss_of(shard: int, runs: list[list[Group]]) -> Callable[[], Tensor]:
             prompts = [self.policy.text.prompt(group.prompt) for run in runs for group in run]
 
             def loss() -> Tensor:
-                value, share = self._share(runs, prompts, tokens)
-                shares.append(share)
+                value, shares[shard] = self._share(runs, prompts, tokens)
                 return value
 
             return loss
 
-        losses = [loss_of(runs) for runs in self.shards.split(_runs(groups))]
+        losses = [loss_of(*part) for part in enumerate(self.shards.split(_runs(groups)))]
         self.shards.backward(self.optimizers.params, losses)
+        found = [shares[shard] for shard in range(len(losses))]
         return {
-            "loss": sum(share.loss for share in shares),
-            "clip_fraction": sum(share.clip_fraction for share in shares),
-            "entropy": sum(share.entropy_sum for share in shares) / live_tokens,
-            "logprob_gap": max(share.logprob_gap for share in shares),
+            "loss": sum(share.loss for share in found),
+            "clip_fraction": sum(share.clip_fraction for share in found),
+            "entropy": sum(share.entropy_sum for share in found) / live_tokens,
+            "logprob_gap": max(share.logprob_gap for share in found),
             "grad_norm": self.optimizers.step(self.config.max_grad_norm),
         }
 

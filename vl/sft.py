@@ -155,9 +155,10 @@ class AlignStage(_Stepper):
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step on the next pictures of the stream, which must all be annotated."""
-        found: list[float] = []
+        parts = self.draw(self.stream, step)
+        found = [0.0] * len(parts)  # by shard: threads end in any order, sums keep theirs
 
-        def share(draws: list[Draw]) -> Callable[[], Tensor]:
+        def share(shard: int, draws: list[Draw]) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
             pixels = self.corpus.pixels[[picture.index for picture in pictures]]
             targets = self.targets(pictures)
@@ -165,12 +166,12 @@ class AlignStage(_Stepper):
 
             def loss() -> Tensor:
                 value = weight * self.head.loss(self.policy.patches(pixels), targets)
-                found.append(value.item())
+                found[shard] = value.item()
                 return value
 
             return loss
 
-        numbers = self.update(step, [share(draws) for draws in self.draw(self.stream, step)])
+        numbers = self.update(step, [share(*part) for part in enumerate(parts)])
         return {"loss": sum(found), **numbers}
 
 
@@ -203,10 +204,9 @@ class SftStage(_Stepper):
         shards = self.draw(self.stream, step)
         rows = [self._rows(draws, step) for draws in shards]
         tokens = sum(len(answer) for shard in rows for answer in shard.answers)
-        answer_losses: list[float] = []
-        dense_losses: list[float] = []
+        answer_losses, dense_losses = [0.0] * len(shards), [0.0] * len(shards)
 
-        def share(draws: list[Draw], shard: TrainingRows) -> Callable[[], Tensor]:
+        def share(index: int, draws: list[Draw], shard: TrainingRows) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
             pixels = self.corpus.pixels[[picture.index for picture in pictures]]
             annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
@@ -218,19 +218,19 @@ class SftStage(_Stepper):
                 patches = self.policy.patches(pixels)
                 features = self.policy.model.multi_modal_projector(patches)
                 value = self.policy.sft_loss(features, *shard, tokens_in_step=tokens)
-                answer_losses.append(value.item())
+                answer_losses[index] = value.item()
                 if targets is None:
                     return value
                 dense = share_frac * self.head.loss(patches[annotated], targets)
-                dense_losses.append(dense.item())
+                dense_losses[index] = dense.item()
                 return value + dense_weight * dense
 
             return loss
 
-        losses = [share(draws, shard) for draws, shard in zip(shards, rows, strict=True)]
+        losses = [share(i, *part) for i, part in enumerate(zip(shards, rows, strict=True))]
         numbers = self.update(step, losses)
         values = {"loss": sum(answer_losses)}
-        if dense_losses:
+        if any(dense_losses):
             values["dense_loss"] = sum(dense_losses)
         return {**values, **numbers}
 
