@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from verifiers import StagedIou
 from vl.evaluate import EvalConfig
-from vl.optim import AdamWConfig, MuonConfig, Schedule
+from vl.optim import MuonConfig, Schedule
 from vl.rl import RlConfig
 from vl.rollout import SamplingConfig
 from vl.sft import AlignConfig, SftConfig
@@ -39,8 +39,10 @@ def orsta_tiny() -> Recipe:
             pictures_per_step=16,
             sampling=SamplingConfig(num_rollouts=8, temperature=1.0, max_new_tokens=40),
             iou_rule=TINY_IOU,
-            optimizer=AdamWConfig(lr=3e-4),
-            schedule=Schedule(warmup_steps=10, decay_frac=0.6),
+            # departs from MiniMax-M1: Muon for the matrices instead of AdamW, which gained a
+            # quarter less (greedy: half as much) from the same start in the same steps
+            optimizer=MuonConfig(lr=4e-3, adamw_lr=4e-4),
+            schedule=Schedule(warmup_steps=10, decay_frac=0.8),
         ),
     )
 
