@@ -26,6 +26,7 @@ from vl.rundir import read_json
 from vl.runlog import RunLog
 from vl.summary import summarise_phase
 
+from .phases import write_images
 from .progress import Progress, quiet_transformers, show
 
 
@@ -81,11 +82,7 @@ def evaluate_files(
                 shards=Shards(2),  # batches have streams of their own: any number answers alike
                 on_batch=advance,
             )
-        for picture in corpus.pictures:
-            image_id = picture.samples[0].extra.get("image_id")
-            if image_id is not None:
-                pixels = corpus.pixels[picture.index].numpy()
-                log.write_eval_image(str(image_id), Image.fromarray(pixels))
+        write_images(log, corpus)
         log.write_eval_rollouts("rl", lines)
         summary = summarise_phase(lines)
         log.write_eval({"recipe": "eval", "seed": seed, "phases": {"rl": summary}})

@@ -8,8 +8,10 @@ from dataclasses import replace
 from PIL import Image
 
 from tasks.prompts import pose
+from vl.corpus import Corpus
 from vl.evaluate import evaluate
 from vl.rundir import PHASES, EvalLine, read_eval_rollouts
+from vl.runlog import RunLog
 from vl.stage import StageSeconds
 from vl.summary import summarise_difference, summarise_phase
 
@@ -37,12 +39,17 @@ def evaluate_phase(run: Run, phase: str) -> None:
             shards=run.shards,
             on_batch=advance,
         )
-    for picture in run.heldout.pictures:
+    write_images(run.log, run.heldout)
+    run.log.write_eval_rollouts(phase, lines)
+
+
+def write_images(log: RunLog, corpus: Corpus) -> None:
+    """The pictures that held-out rows refer to by `image_id`."""
+    for picture in corpus.pictures:
         image_id = picture.samples[0].extra.get("image_id")
         if image_id is not None:
-            pixels = run.heldout.pixels[picture.index].numpy()
-            run.log.write_eval_image(str(image_id), Image.fromarray(pixels))
-    run.log.write_eval_rollouts(phase, lines)
+            pixels = corpus.pixels[picture.index].numpy()
+            log.write_eval_image(str(image_id), Image.fromarray(pixels))
 
 
 def write_summary(run: Run, seconds: Mapping[str, StageSeconds]) -> None:
