@@ -4,8 +4,14 @@ A row number counts from 0. Nothing here decodes an image unless `ImageRef.open`
 """
 
 from data_specs.boxes import SPACES, Box, Space, convert, iou, is_inside
-from data_specs.parquet import file_uses, parquet_files, read_rows, read_samples
-from data_specs.parquet_write import write_samples
+from data_specs.parquet import (
+    file_uses,
+    parquet_files,
+    read_rows,
+    read_samples,
+    sample_from_row,
+)
+from data_specs.parquet_write import sample_to_row, write_samples
 from data_specs.sample import (
     IMAGE_MARKER,
     DataSpecError,
@@ -35,6 +41,8 @@ __all__ = [
     "parquet_files",
     "read_rows",
     "read_samples",
+    "sample_from_row",
+    "sample_to_row",
     "shorten",
     "write_samples",
 ]

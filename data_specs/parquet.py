@@ -102,6 +102,22 @@ def read_rows(path: str | Path) -> Iterator[Sample | DataSpecError]:
         file.close()
 
 
+def sample_from_row(row: Mapping[str, object], place: str = "row", number: int = 0) -> Sample:
+    """A row of V-Triune's columns, held as plain Python, as a Sample.
+
+    Rewards need neither pictures nor a prompt: both columns may be missing here.
+
+    Args:
+        row: column name to value.
+        place: what to call the row's origin in an error message.
+        number: its position there, from 0.
+
+    Raises: DataSpecError if a column cannot be used.
+    """
+    raw = {name: value for name, value in row.items() if name != "prompt" or value}
+    return _Row(Path(place), number, raw).sample()
+
+
 def parquet_files(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """Every file meant by `paths`: files as they are, folders as their `*.parquet` files by name.
 
@@ -217,6 +233,8 @@ class _Row:
         return {name: item for name, item in record.items() if item is not None}
 
     def _messages(self) -> tuple[Message, ...]:
+        if "prompt" not in self.raw:
+            return ()
         value = self.raw["prompt"]
         if not isinstance(value, list) or not value:
             self.fail("prompt", value, "a list of {role, content} that is not empty")
@@ -258,7 +276,7 @@ class _Row:
         return tuple(images)
 
     def _reward(self) -> RewardSpec:
-        value = self.raw["reward_model"]
+        value = self.raw.get("reward_model")
         if not isinstance(value, dict):
             self.fail("reward_model", value, "a struct with verifier and ground_truth")
         record = cast("dict[str, object]", value)

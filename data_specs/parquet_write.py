@@ -138,10 +138,15 @@ def _row(sample: Sample, schema: pa.Schema) -> dict[str, object]:
             f"{shorten(sample.extra[unknown[0]])} but none of the first {_ROWS_PER_GROUP} samples "
             "has it; give it to one of them, or leave it out"
         )
+    images = [{"bytes": image.data, "path": image.path} for image in sample.images]
+    return sample_to_row(sample) | {"images": images}
+
+
+def sample_to_row(sample: Sample) -> dict[str, object]:
+    """A Sample as a row of V-Triune's columns in plain Python, without the pictures."""
     reward = sample.reward
     return {
         "data_source": sample.source,
-        "images": [{"bytes": image.data, "path": image.path} for image in sample.images],
         "prompt": [{"role": item.role, "content": item.content} for item in sample.messages],
         "ability": sample.task,
         "reward_model": {

@@ -18,6 +18,8 @@ from data_specs import (
     file_uses,
     read_rows,
     read_samples,
+    sample_from_row,
+    sample_to_row,
     write_samples,
 )
 
@@ -257,3 +259,18 @@ def test_reading_is_fast(tmp_path):
     started = time.process_time()
     assert sum(1 for _ in read_samples(tmp_path / "a.parquet")) == 4000
     assert 4000 / (time.process_time() - started) > 5000
+
+
+def test_a_row_in_memory_needs_neither_pictures_nor_prompt():
+    row = {
+        "data_source": "web",
+        "ability": "math",
+        "reward_model": {"ground_truth": r"\boxed{7}", "verifier": "mathverify"},
+        "extra_info": {"id": "a1"},
+    }
+    sample = sample_from_row(row)
+    assert (sample.id, sample.messages, sample.images) == ("a1", (), ())
+    assert sample_from_row(sample_to_row(sample)) == sample
+    del row["reward_model"]["verifier"]
+    with pytest.raises(DataSpecError, match=r"request row 3 \(id a1\): reward_model.verifier"):
+        sample_from_row(row, "request", 3)

@@ -1,3 +1,4 @@
+import json
 import time
 from dataclasses import replace
 
@@ -134,3 +135,10 @@ def test_plain_answers_are_judged_fast(sample, response, per_second):
             score(sample, response)
         rates.append(1000 / (time.process_time() - started))
     assert max(rates) > per_second / 2  # half: a test machine is shared
+
+
+def test_a_verdict_survives_json():
+    verdict = score(make("mathverify", r"\boxed{7}"), r"\boxed{7}")
+    assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
+    with pytest.raises(ValueError, match="needed: score, format, reward"):
+        Verdict.from_json({"score": 1.0})

@@ -5,7 +5,7 @@ from verifiers.iou_rule import AveragedIou, FixedIou, IouRule, ScoreContext, Sta
 from verifiers.params import ParamError
 from verifiers.pool import ScoringPool, score_batch
 from verifiers.registry import VERIFIERS, Verifier, find_verifier, verifier_names
-from verifiers.scoring import check_spec, score
+from verifiers.scoring import check_spec, score, score_many
 from verifiers.verdict import UNSCORED, Status, Verdict
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "parse_boxes",
     "score",
     "score_batch",
+    "score_many",
     "verifier_names",
 ]

@@ -15,7 +15,7 @@ from pebble import ProcessFuture, ProcessPool
 
 from data_specs import Sample
 from verifiers.iou_rule import ScoreContext
-from verifiers.scoring import score
+from verifiers.scoring import score_many
 from verifiers.verdict import Verdict
 
 Item = tuple[Sample, str]
@@ -91,7 +91,7 @@ class ScoringPool:
         self.close()
 
     def _submit(self, chunk: list[Item], context: ScoreContext) -> ProcessFuture[list[Verdict]]:
-        return self._pool.schedule(score_guarded, args=[chunk, context], timeout=self.time_limit_s)
+        return self._pool.schedule(score_many, args=[chunk, context], timeout=self.time_limit_s)
 
     def _result(
         self, future: ProcessFuture[list[Verdict]], chunk: list[Item]
@@ -126,7 +126,7 @@ def score_batch(
             where nothing limits the time a hostile formula takes.
     """
     if workers == 0:
-        return score_guarded(items, context)
+        return score_many(items, context)
     pool = _warm_pools.get(workers)
     if pool is None:
         if not _warm_pools:
@@ -142,20 +142,6 @@ def close_pools() -> None:
 
 
 _warm_pools: dict[int, ScoringPool] = {}
-
-
-def score_guarded(items: Sequence[Item], context: ScoreContext) -> list[Verdict]:
-    """The verdicts of several items in this process; a verifier's exception becomes a fault."""
-    verdicts: list[Verdict] = []
-    for sample, response in items:
-        try:
-            verdicts.append(score(sample, response, context))
-        except Exception as error:  # noqa: BLE001 - scoring boundary: a fault of ours is unscored
-            reason = f"verifier failed: {type(error).__name__}: {error}"
-            verdicts.append(
-                Verdict(score=None, status="fault", reason=reason, verifier=sample.reward.verifier)
-            )
-    return verdicts
 
 
 def _without_images(sample: Sample) -> Sample:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 Status = Literal["ok", "no_answer", "unparseable", "bad_reference", "timeout", "fault"]
 """`ok`, `no_answer`, `unparseable`: the response's doing, scored. The others: ours, unscored."""
@@ -36,6 +36,23 @@ class Verdict:
     version: str = ""
     """Version of the verifier, raised when its scores may move."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as plain values, `from_json`'s inverse."""
+        return {name: getattr(self, name) for name in _FIELDS} | {"parts": dict(self.parts)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """The verdict that `to_json` wrote.
+
+        Raises: ValueError if a field is missing or unknown.
+        """
+        if set(content) != set(_FIELDS):
+            raise ValueError(
+                f"a verdict with the fields {', '.join(sorted(content))}; "
+                f"needed: {', '.join(_FIELDS)}"
+            )
+        return cls(**content)
+
     @classmethod
     def scored(
         cls,
@@ -57,3 +74,6 @@ class Verdict:
                 f"status {status!r} is scored; unscored: {', '.join(sorted(UNSCORED))}"
             )
         return cls(score=None, status=status, reason=reason)
+
+
+_FIELDS = tuple(item.name for item in fields(Verdict))

@@ -6,6 +6,6 @@ from scipy.optimize import (  # pyright: ignore[reportMissingTypeStubs]
     linear_sum_assignment,  # pyright: ignore[reportUnknownVariableType]
 )
 
-from verifiers.pool import score_guarded
+from verifiers.scoring import score_many
 
-__all__ = ["Levenshtein", "linear_sum_assignment", "parse", "score_guarded"]
+__all__ = ["Levenshtein", "linear_sum_assignment", "parse", "score_many"]
