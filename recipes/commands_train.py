@@ -33,7 +33,9 @@ def add_parser(commands: Any) -> None:
         "  vl train orsta_tiny --out runs/dapo --algorithm dapo --rl.num_steps 200\n"
         "  vl train orsta_tiny --out runs/mine --data.train_files data/train/*.parquet \\\n"
         "      --data.heldout_files data/test/*.parquet\n"
+        "  vl train orsta_tiny --out runs/served --scorers http://127.0.0.1:8000,http://127.0.0.1:8001\n"
         "  vl train --out runs/orsta_tiny --resume\n\n"
+        "--scorers N judges in N killable processes (default 1), --scorers URL,URL by servers;\n"
         "any field of the recipe can be set: --seed 1, --rl.optimizer.lr 1e-4, ... (config.json\n"
         "of a run shows them all)",
     )

@@ -18,13 +18,20 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
     """The recipe with fields replaced, named by dotted paths.
 
     A value is read as JSON where it is JSON, else as a string; where a list belongs, one value is a
-    list of one. `algorithm` takes cispo, grpo or dapo. The end of a path stands for the only path
+    list of one. `algorithm` takes cispo, grpo or dapo; `scorers` a number of worker processes, or
+    the addresses of reward servers with commas between. The end of a path stands for the only path
     that ends in it.
 
     Raises:
         RecipeError: an unknown field (names its neighbours) or a value that does not fit.
     """
-    from .recipe import RecipeError, algorithm_to_json, recipe_from_json, recipe_to_json
+    from .recipe import (
+        RecipeError,
+        algorithm_to_json,
+        recipe_from_json,
+        recipe_to_json,
+        scorers_to_json,
+    )
 
     content = recipe_to_json(recipe)
     paths = field_paths(content)
@@ -32,6 +39,9 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
         wanted = name.replace("-", "_")
         if wanted == "algorithm":
             content["rl"]["loss"] = algorithm_to_json(text)
+            continue
+        if wanted == "scorers":
+            content["rl"]["scoring"] = content["evaluation"]["scoring"] = scorers_to_json(text)
             continue
         path, problem = _find(wanted, paths)
         if problem:
@@ -74,7 +84,7 @@ def _neighbours(name: str, paths: list[str]) -> list[str]:
     lasts = [path.rpartition(".")[2] for path in paths]
     for last in difflib.get_close_matches(name.rpartition(".")[2], lasts, n=2):
         near += [path for path in paths if path.rpartition(".")[2] == last]
-    return list(dict.fromkeys(near))[:5] or ["algorithm", *paths[:8]]
+    return list(dict.fromkeys(near))[:5] or ["algorithm", "scorers", *paths[:8]]
 
 
 def _assign(content: dict[str, Any], path: str, text: str) -> None:

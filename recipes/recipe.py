@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from data_specs import shorten
+from verifiers import Scoring, read_scoring
 from vl.evaluate import EvalConfig
 from vl.losses import CispoConfig, GrpoConfig, PolicyLossConfig, dapo_config
 from vl.optim import Schedule
@@ -139,6 +140,16 @@ def algorithm_to_json(name: str) -> dict[str, Any]:
         raise RecipeError(f"--algorithm: found {name!r}; known: {', '.join(sorted(ALGORITHMS))}")
     adapter: TypeAdapter[PolicyLossConfig] = TypeAdapter(PolicyLossConfig)
     return adapter.dump_python(ALGORITHMS[name], mode="json")
+
+
+def scorers_to_json(text: str) -> dict[str, Any]:
+    """Workers or servers, as a command line names them, as plain JSON values."""
+    try:
+        scoring = read_scoring(text)
+    except ValueError as error:
+        raise RecipeError(f"--scorers: found {text!r}; {error}") from error
+    adapter: TypeAdapter[Scoring] = TypeAdapter(Scoring)
+    return adapter.dump_python(scoring, mode="json")
 
 
 def _siblings(path: str, known: set[str]) -> set[str]:

@@ -193,12 +193,12 @@ def test_too_many_unscored_rollouts_stop_the_run_with_a_message(
 ):
     from vl import rl as rl_module
 
-    def unscored(items, context, workers=0):
-        verdicts = score_batch(items, context, workers=workers)
+    def unscored(scoring, items, context):
+        verdicts = score_with(scoring, items, context)
         return [replace(v, score=None, reward=None, status="fault") for v in verdicts]
 
-    score_batch = rl_module.score_batch
-    monkeypatch.setattr(rl_module, "score_batch", unscored)
+    score_with = rl_module.score_with
+    monkeypatch.setattr(rl_module, "score_with", unscored)
     words = ["--control=false", "--evaluation.num_samples=0"]
     assert train(tmp_path / "run", smoke_run.cache, *words) == 2
     said = capsys.readouterr().err

@@ -65,22 +65,22 @@ def test_greedy_only(corpus):
 
 def test_a_right_answer_is_scored_one_by_the_rows_own_verifier(corpus, monkeypatch):
     contexts = []
-    judge = evaluate_module.score_batch
+    judge = evaluate_module.score_with
 
-    def answering(items, context, workers):
-        contexts.append((context.progress, context.iou_rule, workers))
+    def answering(scoring, items, context):
+        contexts.append((context.progress, context.iou_rule, scoring.workers))
         right = [(s, s.reward.ground_truth if i % 4 else "no") for i, (s, _) in enumerate(items)]
-        return judge(right, context, workers=workers)
+        return judge(scoring, right, context)
 
-    monkeypatch.setattr(evaluate_module, "score_batch", answering)
+    monkeypatch.setattr(evaluate_module, "score_with", answering)
     lines = lines_of(corpus)
     assert [line["greedy"]["score"] for line in lines] == [0.0] * 6
     assert all(a["score"] == 1.0 for line in lines for a in line["samples"])
-    assert contexts == [(1.0, FixedIou(0.5), 0)] * 2
+    assert contexts == [(1.0, FixedIou(0.5), 1)] * 2
 
 
 def test_the_summary_holds_the_means_of_the_written_lines(corpus, monkeypatch, tmp_path):
-    monkeypatch.setattr(evaluate_module, "score_batch", judge_by_length)
+    monkeypatch.setattr(evaluate_module, "score_with", judge_by_length)
     with RunLog(tmp_path, make_writer=None) as log:
         log.write_eval_rollouts("sft", lines_of(corpus))
     lines = read_eval_rollouts(tmp_path, "sft")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_vl import corpus_of, judge_by_length, pose, stream_of, tiny_policy
 
-from verifiers import FixedIou, StagedIou, Verdict
+from verifiers import FixedIou, PoolScoring, StagedIou, Verdict
 from vl import rl as rl_module
 from vl.losses import CispoConfig, GrpoConfig
 from vl.optim import AdamWConfig
@@ -29,17 +29,17 @@ def make(*rows_per_picture, stream=None, judge=None, monkeypatch=None, **options
 
 @pytest.fixture(autouse=True)
 def judge(monkeypatch):
-    monkeypatch.setattr(rl_module, "score_batch", judge_by_length)
+    monkeypatch.setattr(rl_module, "score_with", judge_by_length)
 
 
 def judge_all(monkeypatch, verdict_of):
-    def score_batch(items, context, workers=0):
+    def score_with(scoring, items, context):
         return [
             verdict_of(number, verdict)
-            for number, verdict in enumerate(judge_by_length(items, context, workers))
+            for number, verdict in enumerate(judge_by_length(scoring, items, context))
         ]
 
-    monkeypatch.setattr(rl_module, "score_batch", score_batch)
+    monkeypatch.setattr(rl_module, "score_with", score_with)
 
 
 def captured_gradients(stage, step=0):
@@ -205,14 +205,14 @@ def test_a_picture_drawn_twice_in_a_row_is_one_prefix():
 def test_progress_and_iou_rule_reach_the_judge(monkeypatch):
     seen = []
 
-    def score_batch(items, context, workers):
-        seen.append((context.progress, context.iou_rule, workers))
-        return judge_by_length(items, context)
+    def score_with(scoring, items, context):
+        seen.append((context.progress, context.iou_rule, scoring.workers))
+        return judge_by_length(scoring, items, context)
 
-    monkeypatch.setattr(rl_module, "score_batch", score_batch)
+    monkeypatch.setattr(rl_module, "score_with", score_with)
     make(iou_rule=FixedIou(0.5)).run_step(3)
-    make(scoring_workers=2).run_step(0)
-    assert seen == [(0.75, FixedIou(0.5), 0), (0.0, StagedIou(), 2)]
+    make(scoring=PoolScoring(workers=2)).run_step(0)
+    assert seen == [(0.75, FixedIou(0.5), 1), (0.0, StagedIou(), 2)]
 
 
 @pytest.mark.parametrize("loss", [CispoConfig(), GrpoConfig()])

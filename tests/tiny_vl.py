@@ -123,8 +123,8 @@ def stream_of(corpus: Corpus):
     return stream
 
 
-def judge_by_length(items, context, workers=0):
+def judge_by_length(scoring, items, context):
     """A verdict without meaning but with spread: even lengths 1, odd 0."""
-    del context, workers
+    del scoring, context
     verdicts = [Verdict.scored(float(len(response) % 2 == 0)) for _, response in items]
     return [replace(verdict, reward=verdict.score) for verdict in verdicts]

@@ -5,6 +5,7 @@ from verifiers.iou_rule import AveragedIou, FixedIou, IouRule, ScoreContext, Sta
 from verifiers.params import ParamError
 from verifiers.pool import ScoringPool, score_batch
 from verifiers.registry import VERIFIERS, Verifier, find_verifier, verifier_names
+from verifiers.scorer import PoolScoring, Scoring, ServerScoring, read_scoring, score_with
 from verifiers.scoring import check_spec, score, score_many
 from verifiers.verdict import UNSCORED, Status, Verdict
 
@@ -15,8 +16,11 @@ __all__ = [
     "FixedIou",
     "IouRule",
     "ParamError",
+    "PoolScoring",
     "ScoreContext",
+    "Scoring",
     "ScoringPool",
+    "ServerScoring",
     "StagedIou",
     "Status",
     "Verdict",
@@ -24,8 +28,10 @@ __all__ = [
     "check_spec",
     "find_verifier",
     "parse_boxes",
+    "read_scoring",
     "score",
     "score_batch",
     "score_many",
+    "score_with",
     "verifier_names",
 ]

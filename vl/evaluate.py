@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from data_specs import Sample
-from verifiers import FixedIou, IouRule, ScoreContext, Verdict, score_batch
+from verifiers import FixedIou, IouRule, PoolScoring, ScoreContext, Scoring, Verdict, score_with
 
 from .corpus import Corpus, Picture, owners_of
 from .parallel import Shards
@@ -31,8 +31,8 @@ class EvalConfig:
     iou_rule: IouRule = FixedIou(0.5)
     """A box row scores its IoU where that reaches 0.5, else 0, in every phase alike."""
     pictures_per_batch: int = 64
-    scoring_workers: int = 0
-    """Killable processes that score; 0 = in this process."""
+    scoring: Scoring = PoolScoring()
+    """Who judges the answers: killable processes, or reward servers (`--scorers`)."""
 
 
 def evaluate(
@@ -107,7 +107,7 @@ class _Batch:
         """One line a row."""
         items = [(s, a.text) for s, group in zip(self.samples, answers, strict=True) for a in group]
         context = ScoreContext(progress=1.0, iou_rule=config.iou_rule)
-        verdicts = iter(score_batch(items, context, workers=config.scoring_workers))
+        verdicts = iter(score_with(config.scoring, items, context))
         lines: list[EvalLine] = []
         for sample, text, group in zip(self.samples, self.texts, answers, strict=True):
             judged = [to_answer(rollout, next(verdicts)) for rollout in group]

@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from data_specs import Sample
-from verifiers import IouRule, ScoreContext, StagedIou, Verdict, score_batch
+from verifiers import (
+    IouRule,
+    PoolScoring,
+    ScoreContext,
+    Scoring,
+    StagedIou,
+    Verdict,
+    score_with,
+)
 
 from .advantages import AdvantageConfig, group_advantages
 from .corpus import Corpus, Pose, owners_of
@@ -54,8 +62,8 @@ class RlConfig:
     max_grad_norm: float = 1.0
     max_unscored_frac: float = 0.2
     """A step with a larger share of unscored rollouts stops the run: the fault is ours."""
-    scoring_workers: int = 0
-    """Killable processes that score; 0 = in this process."""
+    scoring: Scoring = PoolScoring()
+    """Who judges the rollouts: killable processes, or reward servers (`--scorers`)."""
     logged_groups_per_step: int = 2
     """Groups a step written to rollouts.jsonl."""
 
@@ -185,7 +193,7 @@ class RlStage:
         rows = [(draw, sample) for draw in draws for sample in draw.picture.samples]
         pairs = zip(rows, rollouts, strict=True)
         items = [(row[1], rollout.text) for row, answers in pairs for rollout in answers]
-        verdicts = score_batch(items, context, workers=self.config.scoring_workers)
+        verdicts = score_with(self.config.scoring, items, context)
         unscored = [verdict for verdict in verdicts if verdict.score is None]
         if len(unscored) > self.config.max_unscored_frac * len(verdicts):
             raise TooManyUnscored(
