@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_specs import Sample
+from data_specs.row_store import RowStore
 
 
 class ImageKey(NamedTuple):
@@ -75,8 +76,28 @@ def image_stream(
     seed: int,
     start: int = 0,
     weights: Mapping[str, float] | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[int, ImageKey]]:
-    """(epoch, image) without end, from position `start` on, as if all before had been taken."""
+    """(epoch, image) without end, from position `start` on, as if all before had been taken.
+
+    Args:
+        start: position in the order of all processes together.
+        shard: (rank, number of processes): every so many-th image; the processes' images
+            together are those of one process, each once.
+
+    Raises:
+        ValueError: there is no image to draw, or the rank is not below the number of processes.
+    """
+    rank, num_ranks = shard
+    if not 0 <= rank < num_ranks:
+        raise ValueError(f"image_stream, shard: found {shard!r}, allowed: 0 <= rank < processes")
+    drawn = _endless(images, seed, start, weights)
+    return (pair for position, pair in enumerate(drawn, start) if position % num_ranks == rank)
+
+
+def _endless(
+    images: Sequence[ImageKey], seed: int, start: int, weights: Mapping[str, float] | None
+) -> Iterator[tuple[int, ImageKey]]:
     length = len(image_order(images, seed=seed, epoch=0, weights=weights))
     if length == 0:
         raise ValueError(
@@ -88,6 +109,35 @@ def image_stream(
         for image in order[start % length :]:
             yield epoch, image
         start = 0
+
+
+class RowMixture:
+    """Rows of a store by picture, in the order of `image_stream`, read as they are drawn."""
+
+    def __init__(
+        self,
+        store: RowStore,
+        *,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Args as in `image_stream`; a picture of a file `..._xK` counts K times an epoch."""
+        self._store, self._seed, self._weights, self._shard = store, seed, weights, shard
+        self._rows: dict[ImageKey, list[int]] = {}
+        for number in range(len(store)):
+            self._rows.setdefault(ImageKey(*store.place(number)), []).append(number)
+        self.images: list[ImageKey] = [
+            key for key, rows in self._rows.items() for _ in range(store.uses(rows[0]))
+        ]
+        """Every picture as often as an epoch at weight 1 has it."""
+
+    def __call__(self, start: int = 0) -> Iterator[tuple[int, tuple[Sample, ...]]]:
+        """(epoch, rows of one picture) without end, from position `start` on."""
+        for epoch, key in image_stream(
+            self.images, seed=self._seed, start=start, weights=self._weights, shard=self._shard
+        ):
+            yield epoch, tuple(self._store.read(number) for number in self._rows[key])
 
 
 def _repeated(pool: Sequence[ImageKey], weight: float, rng: np.random.Generator) -> list[ImageKey]:
