@@ -18,9 +18,9 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
     """The recipe with fields replaced, named by dotted paths.
 
     A value is read as JSON where it is JSON, else as a string; where a list belongs, one value is a
-    list of one. `algorithm` takes cispo, grpo or dapo; `scorers` a number of worker processes, or
-    the addresses of reward servers with commas between. The end of a path stands for the only path
-    that ends in it.
+    list of one. `algorithm` takes cispo, grpo, dapo or gspo; `scorers` a number of worker
+    processes, or the addresses of reward servers with commas between. The end of a path stands for
+    the only path that ends in it.
 
     Raises:
         RecipeError: an unknown field (names its neighbours) or a value that does not fit.

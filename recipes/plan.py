@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vl.losses import effective_range
+
 from .prepare import Run
 
 
@@ -21,6 +23,7 @@ def plan_lines(run: Run) -> list[str]:
         f"rl {rl.num_steps} of {rl.pictures_per_step} (about {num_rollouts} rollouts a step, up to "
         f"{rl.sampling.max_new_tokens} tokens each)"
         + (", control for as many seconds as rl" if recipe.control else ""),
+        effective_range(rl.loss),
         f"each evaluation: {heldout.num_samples * answers} answers of up to "
         f"{recipe.evaluation.max_new_tokens} tokens ({answers} a row; the first only "
         f"{heldout.num_samples})",

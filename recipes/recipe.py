@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_specs import shorten
 from verifiers import Scoring, read_scoring
 from vl.evaluate import EvalConfig
-from vl.losses import CispoConfig, GrpoConfig, PolicyLossConfig, dapo_config
+from vl.losses import CispoConfig, GspoConfig, PolicyLossConfig, dapo_config, grpo_config
 from vl.optim import Schedule
 from vl.rl import RlConfig
 from vl.sft import AlignConfig, SftConfig
@@ -104,8 +104,9 @@ _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
 ALGORITHMS: Mapping[str, PolicyLossConfig] = {
     "cispo": CispoConfig(),
-    "grpo": GrpoConfig(),
+    "grpo": grpo_config(),
     "dapo": dapo_config(),
+    "gspo": GspoConfig(),
 }
 
 

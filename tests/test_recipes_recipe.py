@@ -16,7 +16,7 @@ from recipes.recipe import (
     recipe_to_json,
 )
 from verifiers import AveragedIou, FixedIou, StagedIou
-from vl.losses import CispoConfig, GrpoConfig
+from vl.losses import CispoConfig, GrpoConfig, GspoConfig, SequenceMean
 from vl.optim import AdamWConfig, MuonConfig
 
 TINY = RECIPES["orsta_tiny"](smoke=False)
@@ -70,12 +70,15 @@ def test_a_mapping_takes_new_names():
     ("name", "loss"),
     [
         ("cispo", CispoConfig(ratio_low=None, ratio_high=5.0)),
-        ("grpo", GrpoConfig(ratio_low=0.8, ratio_high=1.2)),
+        ("grpo", GrpoConfig(ratio_low=0.8, ratio_high=1.2, aggregation=SequenceMean())),
         ("dapo", GrpoConfig(ratio_low=0.8, ratio_high=1.28)),
+        ("gspo", GspoConfig(ratio_low=0.9997, ratio_high=1.0004)),
     ],
 )
 def test_the_algorithm_is_one_flag(name, loss):
-    assert override(TINY, {"algorithm": name}).rl.loss == loss
+    recipe = override(TINY, {"algorithm": name})
+    assert recipe.rl.loss == loss
+    assert recipe_from_json(recipe_to_json(recipe)) == recipe
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_the_algorithm_is_one_flag(name, loss):
         ("num_rolouts", "5", "--rl.sampling.num_rollouts"),
         ("num_steps", "5", "stands for several fields; did you mean --align.num_steps"),
         ("nonsense", "5", "is not a field of the recipe; did you mean --"),
-        ("algorithm", "ppo", "found 'ppo'; known: cispo, dapo, grpo"),
+        ("algorithm", "ppo", "found 'ppo'; known: cispo, dapo, grpo, gspo"),
         ("rl.num_steps", "many", "rl.num_steps: found 'many'"),
         ("rl.num_steps", "0", "num_steps 0"),
         ("rl.num_steps", "2.5", "rl.num_steps: found 2.5"),

@@ -3,7 +3,20 @@
 import pytest
 import torch
 
-from vl.losses import CispoConfig, GrpoConfig, dapo_config, policy_loss
+from vl.kl import KlConfig, kl_estimate
+from vl.losses import (
+    CispoConfig,
+    ConstantLength,
+    GrpoConfig,
+    GspoConfig,
+    SequenceMean,
+    dapo_config,
+    dr_grpo_config,
+    effective_range,
+    grpo_config,
+    policy_loss,
+)
+from vl.rollout_correction import RolloutCorrection, rollout_correction
 
 
 def ratios(values, sampled=0.5):
@@ -131,3 +144,145 @@ def test_bounds_that_would_clip_on_policy_are_refused(kind, bounds, message):
 def test_a_dual_clip_of_one_or_less_is_refused():
     with pytest.raises(ValueError, match=r"dual_clip: found 1\.0; it must be above 1"):
         GrpoConfig(dual_clip=1.0)
+
+
+LONG_AND_SHORT = [[True, True, True, False], [True, False, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "weights"),
+    [
+        (None, [1 / 4, 1 / 4]),  # four tokens
+        (SequenceMean(), [1 / 6, 1 / 2]),  # a third, and all, of one of two rollouts
+        (ConstantLength(divisor_tokens=8), [1 / 16, 1 / 16]),
+    ],
+)
+def test_an_aggregation_decides_what_a_token_of_a_long_rollout_weighs(aggregation, weights):
+    config = GrpoConfig() if aggregation is None else GrpoConfig(aggregation=aggregation)
+    ones = [[1.0] * 4] * 2
+    found, gradient = loss_and_gradient(ones, [1.0, -2.0], config, LONG_AND_SHORT)
+    close(gradient[0, :3], [-weights[0]] * 3)
+    close(gradient[1, 0], 2 * weights[1])
+    assert not gradient[0, 3] and not gradient[1, 1:].any()
+    close(found.loss, -3 * weights[0] + 2 * weights[1])
+
+
+@pytest.mark.parametrize("config", [grpo_config(), dr_grpo_config(8), GspoConfig()])
+def test_shares_of_sequences_add_up_and_an_empty_rollout_does_not_count(config):
+    values, advantages = [[1.1, 0.9], [0.7, 1.0], [1.0, 1.0]], [1.0, -0.5, 4.0]
+    trained = [[True, True], [True, False], [False, False]]
+    whole, gradient = loss_and_gradient(values, advantages, config, trained)
+    shares = []
+    for i in range(3):
+        new, old = ratios([values[i]])
+        mask = torch.tensor([trained[i]])
+        share = policy_loss(
+            new, old, torch.tensor([advantages[i]]), mask, config,
+            tokens_in_step=3, sequences_in_step=2,
+        )  # fmt: skip
+        share.loss.backward()
+        shares.append((share.loss, new.grad))
+    close(sum(loss for loss, _ in shares), whole.loss.detach())
+    close(torch.cat([g for _, g in shares]), gradient)
+    assert not gradient[2].any()
+
+
+def test_gspo_cuts_whole_sequences_by_the_geometric_mean_of_their_ratios():
+    # sqrt(2 * 0.5) = 1 is inside whatever its tokens do; sqrt(2 * 2) = 2 is cut where A > 0
+    values = [[2.0, 0.5], [2.0, 2.0], [2.0, 2.0]]
+    found, gradient = loss_and_gradient(values, [1.0, 1.0, -1.0], GspoConfig())
+    close(gradient, [[-1 / 6, -1 / 6], [0.0, 0.0], [2 / 6, 2 / 6]])
+    assert found.clip_fraction.item() == pytest.approx(2 / 6)
+
+
+def test_cispo_masks_tokens_that_would_leave_the_trust_region_eq_7():
+    config = CispoConfig(ratio_high=None, mask_low=0.8, mask_high=1.2)
+    found, gradient = loss_and_gradient([[1.5, 0.5], [1.5, 0.5]], [1.0, -1.0], config)
+    close(gradient, torch.tensor([[0.0, -0.5], [1.5, 0.0]]) / 4)
+    shares = (found.clip_fraction, found.clip_fraction_positive, found.clip_fraction_negative)
+    assert [share.item() for share in shares] == [0.5, 0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "values", "slopes"),
+    [  # d = logp_ref - logp = -0.5, 1
+        ("k1", [0.5, -1.0], [1.0, 1.0]),
+        ("k2", [0.125, 0.5], [0.5, -1.0]),
+        ("k3", [0.1065306597, 0.7182818285], [0.3934693403, -1.7182818285]),
+    ],
+)
+def test_kl_estimates_by_hand(estimator, values, slopes):
+    logprobs = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    found = kl_estimate(logprobs, torch.tensor([-1.5, -1.0], dtype=torch.float64), estimator)
+    found.sum().backward()
+    close(found.detach(), values)
+    close(logprobs.grad, slopes)
+
+
+def test_a_kl_penalty_enters_every_token_and_needs_its_reference():
+    new, old = ratios([[1.0, 1.0]])
+    reference = new.detach() + 1.0  # d = 1: k2 = 0.5, slope -1
+    config = GrpoConfig(kl=KlConfig(coefficient=0.1, estimator="k2"))
+    trained, zero = torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, dtype=torch.float64)
+    found = policy_loss(new, old, zero, trained, config, reference_logprobs=reference)
+    found.loss.backward()
+    close(found.loss.detach(), 0.05)
+    close(found.kl, 0.5)
+    close(new.grad, [[-0.05, -0.05]])
+    for wrong in ({"config": config}, {"config": CispoConfig(), "reference_logprobs": reference}):
+        with pytest.raises(ValueError, match="give both or neither"):
+            policy_loss(new, old, zero, trained, **wrong)
+
+
+def test_a_penalty_that_cannot_hold_anything_back_is_refused():
+    with pytest.raises(ValueError, match="gradient of k1 has mean zero"):
+        KlConfig(estimator="k1")
+    with pytest.raises(ValueError, match=r"coefficient: found 0\.0"):
+        KlConfig(coefficient=0.0)
+    with pytest.raises(ValueError, match="divisor_tokens: found 0"):
+        ConstantLength(divisor_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [  # token ratios 4, 1, 0.5 and 0.25; products 2 and 0.25; geometric means 1.26 and 0.25
+        (RolloutCorrection(), [[2.0, 1.0, 0.5], [0.25, 0.0, 0.0]]),
+        (RolloutCorrection(action="mask"), [[0.0, 1.0, 0.5], [0.25, 0.0, 0.0]]),
+        (RolloutCorrection(level="sequence", ratio_high=1.5), [[1.5] * 3, [0.25, 0.0, 0.0]]),
+        (RolloutCorrection(level="sequence", action="mask", ratio_low=0.5), [[2.0] * 3, [0.0] * 3]),
+        (
+            RolloutCorrection(level="geometric", action="mask", ratio_low=0.5),
+            [[1.0] * 3, [0.0] * 3],
+        ),
+        (RolloutCorrection(level="geometric", ratio_low=0.5), [[2 ** (1 / 3)] * 3, [0.5, 0, 0]]),
+    ],
+)
+def test_rollout_correction_by_hand(config, expected):
+    rollout = torch.full((2, 3), 0.1, dtype=torch.float64).log()
+    gaps = torch.tensor([[4.0, 1.0, 0.5], [0.25, 9.0, 9.0]], dtype=torch.float64).log()
+    trained = torch.tensor([[True, True, True], [True, False, False]])
+    train = (rollout + gaps).requires_grad_()
+    found = rollout_correction(train, rollout, trained, config)
+    close(found, expected)
+    assert not found.requires_grad
+
+
+def test_rollout_weights_multiply_the_loss_of_their_tokens():
+    new, old = ratios([[1.0, 1.0]])
+    weights = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
+    trained, one = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, dtype=torch.float64)
+    policy_loss(new, old, one, trained, CispoConfig(), rollout_weights=weights).loss.backward()
+    close(new.grad, [[-0.25, 0.0]])
+
+
+def test_correction_bounds_are_ratios():
+    for wrong in ({"ratio_high": 0.5}, {"ratio_low": 1.5}, {"ratio_low": -0.1}):
+        with pytest.raises(ValueError, match="they are ratios"):
+            RolloutCorrection(**wrong)
+
+
+def test_the_effective_range_is_said_in_words():
+    assert effective_range(CispoConfig()) == (
+        "CISPO: importance weights in [0, 5], every token keeps its gradient"
+    )
+    assert "up to 1.28 (A > 0) and down to 0.8 (A < 0)" in effective_range(dapo_config())

@@ -121,6 +121,11 @@ class RlStage:
         self.policy, self.corpus, self.stream, self.pose = policy, corpus, stream, pose
         self.config, self.seed, self.shards = config, seed, shards
         self.num_steps = config.num_steps
+        if not isinstance(config.loss, CispoConfig) and config.loss.kl is not None:
+            raise ValueError(
+                f"rl.loss.kl: found {config.loss.kl!r}; this trainer keeps no reference model yet; "
+                "leave it at null"
+            )
         for name, param in policy.model.named_parameters():
             param.requires_grad_(not name.startswith(config.frozen_parts))
         self.optimizers = Optimizers(policy.model, config.optimizer)
@@ -236,6 +241,7 @@ class RlStage:
             if advantage is not None
         ]
         tokens = sum(length for length, _ in scored)
+        sequences = sum(length > 0 for length, _ in scored)
         live_tokens = sum(length for length, advantage in scored if advantage != 0.0)
         if live_tokens == 0:
             return {"loss": 0.0}
@@ -245,7 +251,7 @@ class RlStage:
             prompts = [self.policy.text.prompt(group.prompt) for run in runs for group in run]
 
             def loss() -> Tensor:
-                value, shares[shard] = self._share(runs, prompts, tokens)
+                value, shares[shard] = self._share(runs, prompts, tokens, sequences)
                 return value
 
             return loss
@@ -256,13 +262,15 @@ class RlStage:
         return {
             "loss": sum(share.loss for share in found),
             "clip_fraction": sum(share.clip_fraction for share in found),
+            "clip_fraction/positive": sum(share.clip_fraction_positive for share in found),
+            "clip_fraction/negative": sum(share.clip_fraction_negative for share in found),
             "entropy": sum(share.entropy_sum for share in found) / live_tokens,
             "logprob_gap": max(share.logprob_gap for share in found),
             "grad_norm": self.optimizers.step(self.config.max_grad_norm),
         }
 
     def _share(
-        self, runs: list[list[Group]], prompts: list[list[int]], tokens: int
+        self, runs: list[list[Group]], prompts: list[list[int]], tokens: int, sequences: int
     ) -> tuple[Tensor, _Share]:
         """One shard's part of the loss, its pictures and prompts computed once."""
         owners = [index for index, run in enumerate(runs) for _ in run]
@@ -278,7 +286,8 @@ class RlStage:
             key=lambda item: len(item[1].token_ids),
         )
         total = features.new_zeros(())
-        clip_fraction = entropy_sum = logprob_gap = 0.0
+        entropy_sum = logprob_gap = 0.0
+        clipped = [0.0, 0.0, 0.0]
         for chunk in _thirds(live):
             scores = self.policy.score_answers(
                 memory.select(torch.tensor([row for row, _, _ in chunk])),
@@ -295,13 +304,17 @@ class RlStage:
                 scores.valid,
                 self.config.loss,
                 tokens_in_step=tokens,
+                sequences_in_step=sequences,
             )
             total = total + loss.loss
             gap = (scores.logprobs.exp() - sampled.exp()).abs()[scores.valid].max()
             logprob_gap = max(logprob_gap, gap.item())
-            clip_fraction += loss.clip_fraction.item()
+            parts = (loss.clip_fraction, loss.clip_fraction_positive, loss.clip_fraction_negative)
+            clipped = [before + part.item() for before, part in zip(clipped, parts, strict=True)]
             entropy_sum += scores.entropy[scores.valid].sum().item()
-        return total, _Share(total.item(), clip_fraction, entropy_sum, logprob_gap)
+        return total, _Share(
+            total.item(), clipped[0], clipped[1], clipped[2], entropy_sum, logprob_gap
+        )
 
 
 class _Share(NamedTuple):
@@ -309,6 +322,8 @@ class _Share(NamedTuple):
 
     loss: float
     clip_fraction: float
+    clip_fraction_positive: float
+    clip_fraction_negative: float
     entropy_sum: float
     logprob_gap: float
     """Largest difference between a token's probability in the update and in sampling."""
