@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from vl.models.minimax_vl.lightning import decay_slopes, lightning_attention, lightning_step
+from vl.models.minimax_vl.lightning import (
+    decay_slopes,
+    lightning_attention,
+    lightning_attention_packed,
+    lightning_step,
+)
 
 HEADS, DIM = 3, 4
 SLOPES = torch.tensor([0.5, 0.05, 0.9])
@@ -84,16 +89,6 @@ def test_a_padded_row_is_what_it_is_alone(places):
     torch.testing.assert_close(found.state, alone.state, rtol=1e-5, atol=1e-5)
 
 
-def test_gradients_are_those_of_the_quadratic_form():
-    inputs = [t.requires_grad_() for t in draw(2, 10, seed=1)]
-    twins = [t.detach().double().requires_grad_() for t in inputs]
-    weight = draw(2, 10, seed=2)[0]
-    (lightning_attention(*inputs, SLOPES, block_tokens=4).output * weight).sum().backward()
-    (quadratic(*twins, SLOPES.double()) * weight).sum().backward()
-    for found, expected in zip(inputs, twins, strict=True):
-        torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-5, atol=1e-5)
-
-
 def test_slopes_of_a_power_of_two_fall_by_halves():
     first = decay_slopes(8, 0, 5)
     assert first == pytest.approx([2.0**-h * (1 + 1e-5) for h in range(1, 9)])
@@ -111,3 +106,73 @@ def test_the_inputs_type_comes_back_and_the_state_stays_float32():
     query, key, value = (t.bfloat16() for t in draw(1, 5))
     found = lightning_attention(query, key, value, SLOPES)
     assert (found.output.dtype, found.state.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("tokens", [3, 8, 21, 75])  # 75 tokens are more than one span of blocks
+def test_gradients_are_those_of_the_quadratic_form(tokens):
+    query, key, value = (x.double().requires_grad_() for x in draw(1, tokens))
+    state = torch.randn(1, HEADS, DIM, DIM, dtype=torch.float64, requires_grad=True)
+    slopes = SLOPES.double()
+    weights = torch.randn(1, HEADS, tokens, DIM, dtype=torch.float64)
+    found = lightning_attention(query, key, value, slopes, state=state, block_tokens=8)
+    ((found.output * weights).sum() + found.state.square().sum()).backward()
+    grads = [x.grad.clone() for x in (query, key, value, state)]
+    for x in (query, key, value, state):
+        x.grad = None
+    # the initial state as a token before the first: o_t gains e^{-s (t + 1)} q_t S
+    steps = torch.arange(1, tokens + 1, dtype=torch.float64)
+    decay = torch.exp(-slopes[:, None] * steps)[None, :, :, None]
+    output = quadratic(query, key, value, slopes) + decay * (query @ state)
+    last = torch.exp(-slopes[:, None] * (tokens - steps))[None, :, :, None]
+    final = decay[:, :, -1:] * state + (key * last).transpose(-1, -2) @ value
+    ((output * weights).sum() + final.square().sum()).backward()
+    for grad, x in zip(grads, (query, key, value, state), strict=True):
+        torch.testing.assert_close(grad, x.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_gradcheck_with_padding_documents_and_activation():
+    packed = torch.randn(2, 11, HEADS, 3 * DIM, dtype=torch.float64, requires_grad=True)
+    state = torch.randn(2, HEADS, DIM, DIM, dtype=torch.float64, requires_grad=True)
+    valid = torch.ones(2, 11, dtype=torch.bool)
+    valid[0, :3] = valid[1, 9:] = False
+    documents = torch.tensor([[0] * 11, [0] * 5 + [1] * 6])
+
+    def run(packed, state):
+        return tuple(
+            lightning_attention_packed(
+                packed, SLOPES.double(), valid=valid, documents=documents, state=state,
+                block_tokens=4,
+            )
+        )  # fmt: skip
+
+    assert torch.autograd.gradcheck(run, (packed, state))
+
+
+@pytest.mark.parametrize("lengths", [[3, 7, 5], [8, 8, 4], [1, 40, 30]])
+def test_packed_documents_are_what_they_are_alone(lengths):
+    query, key, value = draw(1, sum(lengths))
+    documents = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))[None]
+    first = torch.randn(1, HEADS, DIM, DIM)
+    together = lightning_attention(
+        query, key, value, SLOPES, documents=documents, state=first, block_tokens=4
+    )
+    start, alone = 0, None
+    for number, length in enumerate(lengths):
+        part = slice(start, start + length)
+        pieces = (x[:, :, part] for x in (query, key, value))
+        state = first if number == 0 else None  # the first document continues what came before
+        alone = lightning_attention(*pieces, SLOPES, state=state, block_tokens=4)
+        torch.testing.assert_close(together.output[:, :, part], alone.output, rtol=1e-5, atol=1e-5)
+        start += length
+    torch.testing.assert_close(together.state, alone.state, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [511, 512, 513, 700])
+def test_half_precision_keeps_its_state_in_float32(tokens):
+    query, key, value = draw(1, tokens)
+    exact = lightning_attention(query, key, value, SLOPES)
+    halves = (x.bfloat16() for x in (query, key, value))
+    found = lightning_attention(*halves, SLOPES)
+    assert (found.output.dtype, found.state.dtype) == (torch.bfloat16, torch.float32)
+    error = (found.output.float() - exact.output).pow(2).mean().sqrt()
+    assert error < 0.01 * exact.output.pow(2).mean().sqrt()

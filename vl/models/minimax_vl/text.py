@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .cache import LayerState, MiniMaxVLCache
 from .configuration import LIGHTNING, MiniMaxVLTextConfig
-from .lightning import decay_slopes, lightning_attention, lightning_step
+from .lightning import decay_slopes, lightning_attention_packed, lightning_step
 from .moe import SparseMoeBlock
 
 
@@ -58,19 +58,16 @@ class LightningAttention(nn.Module):
     ) -> tuple[Tensor, LayerState]:
         """Attention output (B, T, hidden) and the state after the chunk."""
         batch, tokens, _ = hidden.shape
-        qkv = F.silu(self.qkv_proj(hidden)).view(batch, tokens, self.heads, 3 * self.head_dim)
-        query, key, value = qkv.transpose(1, 2).chunk(3, dim=-1)  # (B, H, T, D) each
+        packed = self.qkv_proj(hidden).view(batch, tokens, self.heads, 3 * self.head_dim)
         slopes = torch.tensor(self._slopes, device=hidden.device)
         state = None if past is None else past.state
         if tokens == 1 and state is not None and positions.all_valid:
-            pieces = (query[:, :, 0], key[:, :, 0], value[:, :, 0])
-            step, state = lightning_step(*pieces, slopes, state)
+            query, key, value = F.silu(packed[:, 0]).chunk(3, dim=-1)  # (B, H, D) each
+            step, state = lightning_step(query, key, value, slopes, state)
             mixed = step[:, None]  # (B, 1, H, D)
         else:
-            output = lightning_attention(
-                query,
-                key,
-                value,
+            output = lightning_attention_packed(
+                packed,
                 slopes,
                 valid=None if positions.all_valid else positions.valid,
                 state=state,
