@@ -14,25 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from data_specs.sample import DataSpecError, Sample, shorten
+from data_specs.problem import DataSpecError, shorten
+from data_specs.sample import Sample
+from data_specs.schema import column
+from data_specs.schema_arrow import arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_PER_GROUP = 1024  # one row group is in memory at once
+_ROWS_PER_PAGE = 64  # a page is unpacked whole; without this, one may hold the whole group
 _ZSTD_LEVEL = 6
-
-_EXTRA_TEXT = (
-    "id",
-    "image_path",
-    "split",
-    "image_id",
-    "coordinate_space",
-    "objects",
-    "question_type",
-    "licence",
-)
-_EXTRA_COUNT = ("image_width", "image_height")
 
 
 def write_samples(samples: Iterable[Sample], path: str | Path) -> int:
@@ -60,6 +52,7 @@ def write_samples(samples: Iterable[Sample], path: str | Path) -> int:
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
             use_dictionary=True,
+            write_batch_size=_ROWS_PER_PAGE,
         ) as writer:
             chunk = first
             while chunk:
@@ -86,46 +79,25 @@ def _chunks(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
 
 
 def _schema(first: list[Sample]) -> pa.Schema:
-    """The columns: V-Triune's, and in `extra_info` also ours and what the first rows bring."""
+    """The columns, and in `extra_info` also what the first rows bring."""
     import pyarrow as pa
 
-    text, ratio = pa.string(), pa.float32()
-    extra = [pa.field(name, text) for name in _EXTRA_TEXT]
-    extra += [pa.field(name, pa.int64()) for name in _EXTRA_COUNT]
-    known = {field.name for field in extra}
+    known = {field.name for field in column("extra_info").fields}
     others: dict[str, list[object]] = {}
     for sample in first:
         for name, value in sample.extra.items():
             if name not in known:
                 others.setdefault(name, []).append(value)
+    fields: list[pa.Field] = []
     for name, values in others.items():
         try:
-            extra.append(pa.field(name, pa.infer_type(values)))
+            fields.append(pa.field(name, pa.infer_type(values)))
         except pa.ArrowException as error:
             raise DataSpecError(
                 f"extra field {name!r} has values of several types ({error}); "
                 "give it one type, or write it as JSON text"
             ) from error
-    reward = [
-        pa.field("answer", text),
-        pa.field("ground_truth", text),
-        pa.field("accuracy_ratio", ratio),
-        pa.field("format_ratio", ratio),
-        pa.field("verifier", text),
-        pa.field("verifier_parm", text),
-    ]
-    message = pa.struct([pa.field("role", text), pa.field("content", text)])
-    image = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", text)])
-    return pa.schema(
-        [
-            pa.field("data_source", text),
-            pa.field("images", pa.list_(image)),
-            pa.field("prompt", pa.list_(message)),
-            pa.field("ability", text),
-            pa.field("reward_model", pa.struct(reward)),
-            pa.field("extra_info", pa.struct(extra)),
-        ]
-    )
+    return arrow_schema(fields)
 
 
 def _row(sample: Sample, schema: pa.Schema) -> dict[str, object]:

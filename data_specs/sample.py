@@ -3,76 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from data_specs.image_file import IMAGE_PIXELS_MAX, BadImage, decode
+from data_specs.problem import DataSpecError, shorten
 
 if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_MARKER = "<image>"
 """What stands in a message where an image goes."""
-
-IMAGE_PIXELS_MAX = 80_000_000
-"""Largest image, in pixels, that is decoded; above it a file is taken for a decompression bomb."""
-
-_SHOWN_CHARS_MAX = 80
-
-
-def shorten(value: object) -> str:
-    """`repr(value)`, cut to a length that fits an error message."""
-    if isinstance(value, bytes | str) and len(value) > 4 * _SHOWN_CHARS_MAX:
-        value = value[: 4 * _SHOWN_CHARS_MAX]
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS_MAX else text[: _SHOWN_CHARS_MAX - 3] + "..."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with one row, in parts, so that it can be listed or counted."""
-
-    file: str
-    """File name, or a name for the place where the row came from."""
-    row: int | None
-    """Number of the row in its file, from 0; None if the whole file is meant."""
-    id: str
-    """The row's id, empty if it has none."""
-    field: str
-    """Field that is wrong, dotted (`reward_model.verifier`)."""
-    value: str
-    """What was found, as a shortened repr."""
-    allowed: str
-    """What would have been right."""
-    remedy: str
-    """What to do about it."""
-
-    def __str__(self) -> str:
-        row = "" if self.row is None else f" row {self.row}"
-        id_ = f" (id {self.id})" if self.id else ""
-        return (
-            f"{self.file}{row}{id_}: {self.field} is {self.value}; "
-            f"allowed: {self.allowed}. {self.remedy}"
-        )
-
-
-class DataSpecError(ValueError):
-    """A file or row that cannot be used; the message says where, what, what else, what next."""
-
-    def __init__(self, message: str, problem: Problem | None = None) -> None:
-        super().__init__(message)
-        self.problem = problem
-
-    @classmethod
-    def of(cls, problem: Problem) -> DataSpecError:
-        """The error that reports `problem`."""
-        return cls(str(problem), problem)
-
-    def __reduce__(self) -> tuple[type[DataSpecError], tuple[str, Problem | None]]:
-        return type(self), (str(self), self.problem)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,44 +40,34 @@ class ImageRef:
             return self.data
         if not self.path:
             raise DataSpecError("image has neither bytes nor a path: give it one of them")
+        why = "no such file"
         try:
-            return Path(self.path).read_bytes()
+            if Path(self.path).is_file():  # a device or a pipe might never end
+                return Path(self.path).read_bytes()
         except OSError as error:
-            raise DataSpecError(
-                f"image {self.path!r} cannot be read ({error.strerror}): "
-                "restore the file or remove the row"
-            ) from error
+            why = error.strerror or str(error)
+        raise DataSpecError(
+            f"image {self.path!r} cannot be read ({why}): restore the file or remove the row"
+        )
 
     def sha256(self) -> str:
         """Hex digest of the encoded bytes."""
         return hashlib.sha256(self.encoded()).hexdigest()
 
     def open(self) -> Image.Image:
-        """The image, decoded, as RGB.
+        """The image as a viewer shows it, decoded, turned as its EXIF tag says, as RGB.
 
         Raises: DataSpecError if it is missing, truncated, unknown or larger than IMAGE_PIXELS_MAX.
         """
-        from PIL import Image
-
         encoded = self.encoded()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = Image.open(io.BytesIO(encoded))
-            if math.prod(image.size) > IMAGE_PIXELS_MAX:
-                raise DataSpecError(
-                    f"image is {image.size[0]} x {image.size[1]} pixels; "
-                    f"allowed: up to {IMAGE_PIXELS_MAX} pixels. Scale it down or remove the row"
-                )
-            return image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, DataSpecError):
-                raise
+            return decode(encoded)
+        except BadImage as error:
             name = f"image {self.path!r}" if self.path else "image"
             raise DataSpecError(
                 f"{name} cannot be decoded ({error}); found {len(encoded)} bytes starting "
                 f"{shorten(encoded[:12])}; allowed: a whole PNG, JPEG or other file that Pillow "
-                "reads. Restore the file or remove the row"
+                f"reads, of up to {IMAGE_PIXELS_MAX} pixels. Restore the file or remove the row"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""`vl data build`, `vl data check` and `vl data show`."""
+"""`vl data`: build and show rows; each other verb has a file of its own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from . import commands_check, commands_convert, commands_curate
 
 _RAW = argparse.RawDescriptionHelpFormatter
 
@@ -24,14 +26,9 @@ def add_parsers(commands: Any) -> None:
     verbs = data.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_build(verbs)
 
-    check = verbs.add_parser(
-        "check",
-        help="check every row; exit code 2 and a list if one is bad",
-        formatter_class=_RAW,
-        epilog="example:\n  vl data check data/train data/test",
-    )
-    check.add_argument("files", nargs="+", type=Path, help="parquet files, or folders of them")
-    check.set_defaults(run=_check)
+    commands_check.add_parser(verbs)
+    commands_convert.add_parser(verbs)
+    commands_curate.add_parser(verbs)
 
     show = verbs.add_parser(
         "show",
@@ -87,21 +84,6 @@ def _build(arguments: argparse.Namespace) -> int:
             progress=lambda _name, done, total: advance(done / total),
         )
     progress.note(f"{report.num_rows} rows in {len(report.files)} files under {report.out}")
-    return 0
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    from tasks.check import check_files
-
-    from .progress import Progress, show
-
-    progress = Progress()
-    with progress.task("checking rows", 1):
-        report = check_files(arguments.files)
-    report.raise_if_bad()
-    for source, count in report.rows_by_source.items():
-        show(f"{count:8d}  {source}")
-    show(f"{report.num_rows:8d}  rows with {report.num_images} different images, all good")
     return 0
 
 

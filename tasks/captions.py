@@ -10,7 +10,7 @@ import json
 from typing import NamedTuple, cast
 
 from data_specs import Sample
-from tasks.task import box_items
+from data_specs.box_answer import box_items
 
 QUESTION = "box everything."
 MAX_OBJECTS = 6

@@ -2,279 +2,239 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from data_specs import (
+    HELD_OUT,
     IMAGE_MARKER,
-    SPACES,
     DataSpecError,
     Problem,
-    RewardSpec,
     Sample,
-    Space,
-    is_inside,
+    count_rows,
     parquet_files,
     read_rows,
     shorten,
 )
-from verifiers import check_spec, find_verifier, parse_boxes, score
+from tasks.check_boxes import BoxCheck
+from tasks.check_fault import Fault, RowPlace
+from tasks.check_images import ImageCheck
+from tasks.check_report import CheckedFile, CheckReport
+from tasks.check_reward import RewardCheck
+from tasks.check_rows import Finding, RowTable
 
-PROBLEMS_SHOWN = 20
-"""Problems named by the error that stops a run."""
+_FIRST_WORD = re.compile(r"[A-Za-z]+")
+_ROWS_PER_REPORT = 256
 
-_FIX = "Correct the row, or remove it"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckReport:
-    """What `check_files` found."""
-
-    problems: tuple[Problem, ...]
-    """In the order of files and rows; empty if everything is right."""
-    num_rows: int
-    """Rows read, the bad ones included."""
-    rows_by_source: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
-    """Readable rows of each source."""
-    rows_by_task: Mapping[str, int] = field(default_factory=lambda: dict[str, int]())
-    """Readable rows of each task."""
-    num_images: int = 0
-    """Different images, by content."""
-
-    @property
-    def is_ok(self) -> bool:
-        """Whether there is no problem."""
-        return not self.problems
-
-    def raise_if_bad(self) -> None:
-        """Raise DataSpecError with the first problems, if there are any."""
-        if not self.problems:
-            return
-        shown = [str(problem) for problem in self.problems[:PROBLEMS_SHOWN]]
-        more = len(self.problems) - len(shown)
-        if more:
-            shown.append(f"... and {more} more")
-        head = f"{len(self.problems)} problems in {self.num_rows} rows:"
-        raise DataSpecError("\n".join([head, *shown]), self.problems[0])
+Paths = str | Path | Iterable[str | Path]
 
 
 def check_files(
-    paths: str | Path | Iterable[str | Path], decode_images: bool = True
+    paths: Paths,
+    decode_images: bool = True,
+    *,
+    heldout: Paths = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> CheckReport:
     """Check every row of the files and report all that is wrong, rather than the first thing.
 
     Args:
-        paths: parquet files, or folders of them.
-        decode_images: decode every different image once; otherwise only look for its bytes.
+        paths: parquet files, or folders of them. A row is held out if its `split` says so, or
+            else the name of its file or folder (`test_...`).
+        decode_images: decode every different image once; otherwise its header and end are read.
+        heldout: files of which every row is held out; then those of `paths` are for training.
+        progress: called now and then with rows done and rows in all.
     """
-    problems: list[Problem] = []
-    sources: Counter[str] = Counter()
-    tasks: Counter[str] = Counter()
-    num_rows = 0
-    images = _ImageCheck(decode_images)
-    golds: dict[tuple[object, ...], tuple[str, object, str, str] | None] = {}
-    for path in _files(paths, problems):
-        row_of_id: dict[str, int] = {}
+    with RewardCheck() as rewards:
+        return _Check(decode_images, rewards, progress).run(paths, heldout)
+
+
+class _Check:
+    """One run of `check_files`."""
+
+    def __init__(
+        self,
+        decode_images: bool,
+        rewards: RewardCheck,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._progress = progress
+        self._images = ImageCheck(decode_images)
+        self._rewards = rewards
+        self._table = RowTable()
+        self._sources: Counter[str] = Counter()
+        self._tasks: Counter[str] = Counter()
+        self._files: list[CheckedFile] = []
+        self._problems: list[tuple[int, int, Problem]] = []  # file, row or -1
+        self._num_rows = self._num_expected = 0
+
+    def run(self, paths: Paths, heldout: Paths) -> CheckReport:
+        given = {path.resolve(): path for path in self._listed(paths)}
+        held = {path.resolve(): path for path in self._listed(heldout)}
+        both = given | held
+        names = _names(list(both.values()))
+        if self._progress:
+            self._num_expected = sum(map(count_rows, both))
+        for index, (key, path) in enumerate(both.items()):
+            is_heldout = key in held if held else _is_heldout(path)
+            file = CheckedFile(name=names[index], path=path, num_rows=0, is_heldout=is_heldout)
+            self._files.append(file)
+            if key in given and key in held:
+                allowed, remedy = "one of the two", "Name it once"
+                fault = Fault("overlap", "file", "for training and held out", allowed, remedy)
+                self._add(RowPlace(index, -1, ""), fault)
+            num_rows = self._check_file(index, file, own_split=not held)
+            self._files[index] = replace(file, num_rows=num_rows)
+        unsound: set[RowPlace] = set()
+        for place, fault in self._rewards.late():
+            unsound.add(place)
+            self._add(place, fault)
+        for finding in self._table.findings():
+            if finding.kind != "contradiction" or not unsound & {finding.place, finding.other}:
+                self._add(finding.place, self._between(finding))
+        return self._report()
+
+    def _report(self) -> CheckReport:
+        self._problems.sort(key=lambda item: item[:2])  # stable: as found within a row
+        return CheckReport(
+            problems=tuple(problem for _, _, problem in self._problems),
+            num_rows=self._num_rows,
+            rows_by_source=dict(sorted(self._sources.items())),
+            rows_by_task=dict(sorted(self._tasks.items())),
+            num_images=self._table.num_images(),
+            files=tuple(self._files),
+        )
+
+    def _listed(self, paths: Paths) -> Iterator[Path]:
+        """The files meant; a folder that has none is a problem."""
+        for path in [paths] if isinstance(paths, str | Path) else paths:
+            try:
+                yield from parquet_files(path)
+            except DataSpecError as error:
+                self._problems.extend((-1, -1, problem) for problem in error.problems)
+
+    def _check_file(self, index: int, file: CheckedFile, *, own_split: bool) -> int:
+        """Check one file and return the number of its rows."""
+        num_before, boxes = self._num_rows, BoxCheck()
+        stem, row = file.path.stem, -1
         try:
-            for number, row in enumerate(read_rows(path)):
-                num_rows += 1
-                if isinstance(row, DataSpecError):
-                    problems.append(_problem_of(row, path))
+            for row, item in enumerate(read_rows(file.path)):
+                self._num_rows += 1
+                if self._progress and self._num_rows % _ROWS_PER_REPORT == 0:
+                    self._progress(self._num_rows, max(self._num_expected, self._num_rows))
+                if isinstance(item, DataSpecError):
+                    self._add_read(index, row, item)
                     continue
-                sources[row.source] += 1
-                tasks[row.task] += 1
-                found = [*_check_reward(row, golds), *_check_prompt(row), *_check_boxes(row)]
-                found.extend(images.check(row))
-                first = row_of_id.setdefault(row.id, number)
-                if first != number:
-                    allowed = f"one that is unique in its file; row {first} has it already"
-                    found.append(("extra_info.id", row.id, allowed, "Number the rows"))
-                problems.extend(_at(path, number, row.id, *item) for item in found)
+                place = RowPlace(index, row, item.id)
+                is_heldout = _row_is_heldout(item, file) if own_split else file.is_heldout
+                has_id = item.id != f"{stem}:{row}"
+                self._check_row(item, place, boxes, is_heldout=is_heldout, has_id=has_id)
         except DataSpecError as error:  # the file itself
-            problems.append(_problem_of(error, path))
-    return CheckReport(
-        problems=tuple(problems),
-        num_rows=num_rows,
-        rows_by_source=dict(sorted(sources.items())),
-        rows_by_task=dict(sorted(tasks.items())),
-        num_images=images.num_images,
-    )
+            self._add_read(index, -1, error)
+        else:
+            if row < 0:
+                fault = Fault("empty_file", "rows", 0, "at least one row", "Leave the file out")
+                self._add(RowPlace(index, -1, ""), fault)
+            file_fault = boxes.file_fault()
+            if file_fault is not None:
+                self._add(RowPlace(index, -1, ""), file_fault)
+        return self._num_rows - num_before
+
+    def _check_row(
+        self, sample: Sample, place: RowPlace, boxes: BoxCheck, *, is_heldout: bool, has_id: bool
+    ) -> None:
+        self._sources[sample.source] += 1
+        self._tasks[sample.task] += 1
+        hashes, header, image_faults = self._images.check(sample)
+        box_faults = list(boxes.check(sample, header))
+        reward_fault = self._rewards.check(sample, place)
+        is_sound = not box_faults and reward_fault is None
+        if reward_fault is not None and not (box_faults and reward_fault.kind == "bad_reference"):
+            self._add(place, reward_fault)  # unless the boxes are the reason
+        for fault in (*_prompt_faults(sample), *box_faults, *image_faults):
+            self._add(place, fault)
+        self._table.add(
+            place, sample, hashes, is_heldout=is_heldout, has_id=has_id, is_sound=is_sound
+        )
+
+    def _between(self, finding: Finding) -> Fault:
+        """What to say of a row that does not go with another."""
+        other = f"row {finding.other.row} of {self._files[finding.other.file].name}"
+        if finding.other.id:
+            other += f" (id {finding.other.id})"
+        kind, id_ = finding.kind, finding.place.id
+        if kind == "duplicate_id":
+            allowed = f"one that is unique in its split; {other} has it already"
+            return Fault(kind, "extra_info.id", id_, allowed, "Number the rows")
+        if kind == "contradiction":
+            field, value = "reward_model.ground_truth", "another reference"
+            allowed = f"the reference of {other}, which asks the same of the same images"
+            return Fault(kind, field, value, allowed, "Correct one of the two, or remove both")
+        allowed = f"images that are not held out; {other} is, and has it"
+        return Fault(kind, "images", "in a held-out row too", allowed, "Remove this row")
+
+    def _add(self, place: RowPlace, fault: Fault) -> None:
+        problem = Problem(
+            file=self._files[place.file].name,
+            row=None if place.row < 0 else place.row,
+            id=place.id,
+            field=fault.field,
+            value=shorten(fault.value),
+            allowed=fault.allowed,
+            remedy=fault.remedy,
+            kind=fault.kind,
+        )
+        self._problems.append((place.file, place.row, problem))
+
+    def _add_read(self, file: int, row: int, error: DataSpecError) -> None:
+        name = self._files[file].name
+        for problem in error.problems:
+            self._problems.append((file, row, replace(problem, file=name)))
 
 
-_Found = tuple[str, object, str, str]
-"""Field, value, what is allowed, remedy."""
-
-
-def _files(paths: str | Path | Iterable[str | Path], problems: list[Problem]) -> list[Path]:
-    try:
-        return parquet_files(paths)
-    except DataSpecError as error:
-        problems.append(_problem_of(error, Path()))
-        return []
-
-
-def _problem_of(error: DataSpecError, path: Path) -> Problem:
-    if error.problem is not None:
-        return error.problem
-    return _at(path, None, "", "row", str(error), "a row that can be read", _FIX)
-
-
-def _at(
-    path: Path, row: int | None, id_: str, field: str, value: object, allowed: str, remedy: str
-) -> Problem:
-    return Problem(
-        file=path.name,
-        row=row,
-        id=id_,
-        field=field,
-        value=shorten(value),
-        allowed=allowed,
-        remedy=remedy,
-    )
-
-
-def _check_reward(sample: Sample, known: dict[tuple[object, ...], _Found | None]) -> list[_Found]:
-    """Verifier, parameters and gold answer; equal settings are judged once."""
-    spec = sample.reward
-    asks_for_year = spec.verifier == "number" and "year" in sample.question.casefold()
-    params = json.dumps(dict(spec.params), sort_keys=True, default=repr)
-    ratios = (spec.accuracy_ratio, spec.format_ratio)
-    key = (spec.verifier, spec.ground_truth, params, ratios, asks_for_year)
-    if key not in known:
-        known[key] = _judge_gold(sample)
-    found = known[key]
-    return [found] if found else []
-
-
-def _judge_gold(sample: Sample) -> _Found | None:
-    """What is wrong with the row as its own verifier sees it, or None."""
-    spec = sample.reward
-    problem = check_spec(spec)
-    if problem is not None:
-        if find_verifier(spec.verifier) is None:
-            remedy = "Correct the name, or install the package that registers it"
-            return "reward_model.verifier", spec.verifier, problem, remedy
-        return "reward_model.verifier_parm", dict(spec.params), problem, _FIX
-    gold = replace(sample, images=(), reward=_as_written(spec))
-    verdict = score(gold, spec.ground_truth)
-    if verdict.score == 1.0:
-        return None
-    got = verdict.status if verdict.score is None else f"{verdict.score:g}"
-    allowed = f"a response that scores 1 with {spec.verifier}; it scores {got}: {verdict.reason}"
-    remedy = (
-        r"Write it as a response, \boxed{...} or <answer>[...]</answer>, or change the verifier"
-    )
-    return "reward_model.ground_truth", spec.ground_truth, allowed, remedy
-
-
-def _as_written(spec: RewardSpec) -> RewardSpec:
-    """The settings for judging the gold answer: its boxes are per mille, however answers come."""
-    if not spec.params.get("det_verifier_normalized"):
-        return spec
-    return replace(spec, params={**spec.params, "det_verifier_normalized": False})
-
-
-def _check_prompt(sample: Sample) -> list[_Found]:
-    """As many markers as images, and someone who asks."""
-    found: list[_Found] = []
+def _prompt_faults(sample: Sample) -> Iterator[Fault]:
+    """As many markers as images, and someone who asks last."""
     markers = sum(message.content.count(IMAGE_MARKER) for message in sample.messages)
     if markers != len(sample.images):
         allowed = f"as many {IMAGE_MARKER} markers as images; there are {len(sample.images)} images"
         remedy = "Put a marker where each image goes"
-        found.append(("prompt", f"{markers} markers", allowed, remedy))
+        yield Fault("image_markers", "prompt", f"{markers} markers", allowed, remedy)
     if not sample.question:
-        found.append(("prompt", "no question", "a user message with text", _FIX))
-    return found
+        yield Fault("no_question", "prompt", "no question", "a user message with text")
+    if sample.messages and sample.messages[-1].role == "assistant":
+        field = f"prompt[{len(sample.messages) - 1}].role"
+        remedy = "Remove the message: it may give the answer away"
+        yield Fault("bad_role", field, "assistant", "a question at the end", remedy)
 
 
-def _check_boxes(sample: Sample) -> Iterator[_Found]:
-    """Reference boxes and the dense annotation lie within the image."""
-    extra = sample.extra
-    space, size = "per_mille", _image_size(extra)
-    given = extra.get("coordinate_space")
-    if given is not None:
-        if given not in SPACES:
-            yield "extra_info.coordinate_space", given, ", ".join(SPACES), _FIX
-            return
-        space = given
-    if sample.reward.verifier == "detection" and (space in ("per_mille", "unit") or size):
-        resized = size if space == "resized" else None
-        for box in parse_boxes(sample.reward.ground_truth, cast("Space", space)):
-            if not is_inside(box, image_size=size, resized_size=resized):
-                value = (*box.corners, box.label)
-                allowed = f"boxes within the image ({space})"
-                yield "reward_model.ground_truth", value, allowed, _FIX
-    if "objects" in extra:
-        problem = _objects_problem(extra["objects"])
-        if problem:
-            allowed = 'a JSON list of {"bbox_2d": [x1, y1, x2, y2] per mille, "label": text}'
-            yield "extra_info.objects", problem, allowed, _FIX
+def _is_heldout(path: Path) -> bool:
+    """Whether the file's name (`test_...`), or else its folder's (`test`), holds its rows out."""
+    first = _FIRST_WORD.match(path.stem)
+    for word in (first.group() if first else "", path.absolute().parent.name):
+        if word.casefold() in (*HELD_OUT, "train"):
+            return word.casefold() != "train"
+    return False
 
 
-def _image_size(extra: Mapping[str, object]) -> tuple[int, int] | None:
-    width, height = extra.get("image_width"), extra.get("image_height")
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-        return width, height
-    return None
+def _row_is_heldout(sample: Sample, file: CheckedFile) -> bool:
+    split = sample.extra.get("split")
+    if not isinstance(split, str) or not split:
+        return file.is_heldout
+    return split.casefold() in HELD_OUT
 
 
-def _objects_problem(value: object) -> object:
-    """The part of the dense annotation that is wrong, or None."""
-    try:
-        objects: object = json.loads(value) if isinstance(value, str) else None
-    except (ValueError, RecursionError):
-        objects = None
-    if not isinstance(objects, list):
-        return value
-    for item in cast("list[object]", objects):
-        boxes = parse_boxes(json.dumps([item]))
-        if len(boxes) != 1 or not is_inside(boxes[0]):
-            return item
-    return None
-
-
-class _ImageCheck:
-    """Looks at every different image once."""
-
-    def __init__(self, decode: bool) -> None:
-        self._decode = decode
-        self._seen: dict[bytes, str | None] = {}
-        self._last: tuple[bytes, str | None] | None = None
-
-    @property
-    def num_images(self) -> int:
-        """Different images seen so far."""
-        return len(self._seen)
-
-    def check(self, sample: Sample) -> Iterator[_Found]:
-        """What is wrong with the images of a row."""
-        for index, image in enumerate(sample.images):
-            try:
-                encoded = image.encoded()
-            except DataSpecError as error:
-                yield f"images[{index}]", image.path, str(error), _FIX
-                continue
-            if self._last is not None and self._last[0] is encoded:
-                problem = self._last[1]
-            else:
-                digest = hashlib.sha256(encoded).digest()
-                if digest not in self._seen:
-                    self._seen[digest] = self._problem(sample, index)
-                problem = self._seen[digest]
-                self._last = (encoded, problem)
-            if problem is not None:
-                yield f"images[{index}]", encoded[:24], problem, _FIX
-
-    def _problem(self, sample: Sample, index: int) -> str | None:
-        if not self._decode:
-            return None
-        try:
-            sample.images[index].open()
-        except DataSpecError as error:
-            return str(error)
-        return None
+def _names(files: list[Path]) -> list[str]:
+    """The shortest end of each path that no other file has."""
+    names: list[str] = []
+    for path in files:
+        length = 1
+        while (
+            length < len(path.parts)
+            and sum(other.parts[-length:] == path.parts[-length:] for other in files) > 1
+        ):
+            length += 1
+        names.append("/".join(path.parts[-length:]))
+    return names

@@ -10,6 +10,7 @@ from tasks.canvas import CHALK, DARK, gradient, pick, place
 from tasks.digits import draw_digit, paste_digit
 from tasks.icons import NAMES, draw_icon, paste_icon
 from tasks.task import Question, Scene, Split, boxed, choose_questions
+from tasks.wording import count_class
 
 _TOTALS = (1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6)
 _MAX_EACH = 4
@@ -28,9 +29,9 @@ def _counts(rng: np.random.Generator) -> list[int]:
 
 
 def _questions(names: Sequence[str], counts: Sequence[int], every: str) -> list[Question]:
-    offered = [boxed("count_all", f"count every {every}.", sum(counts), "number")]
+    offered = [boxed("count_all", count_class(every), sum(counts), "number")]
     offered += [
-        boxed("count_class", f"count every {name}.", count, "number")
+        boxed("count_class", count_class(name), count, "number")
         for name, count in zip(names, counts, strict=True)
     ]
     return offered

@@ -8,6 +8,7 @@ from tasks.canvas import CHALK, DARK, gradient, pick, place
 from tasks.digits import draw_digit, paste_digit
 from tasks.icons import NAMES, draw_icon, paste_icon
 from tasks.task import NUM_QUESTIONS, Question, Scene, SceneObject, Split, boxes
+from tasks.wording import box_classes
 
 _MAX_ALL = 3
 """`box every icon.` is asked only of scenes with at most this many."""
@@ -27,14 +28,14 @@ def _questions(objects: tuple[SceneObject, ...], every: str) -> tuple[Question, 
     asked = [
         boxes(
             "box_class",
-            f"box every {label}.",
+            box_classes([label]),
             [item for item in objects if item.label == label],
             label,
         )
         for label in labels
     ]
     if len(asked) < NUM_QUESTIONS:
-        asked.append(boxes("box_all", f"box every {every}.", objects, every))
+        asked.append(boxes("box_all", box_classes([every]), objects, every))
     return tuple(asked)
 
 

@@ -8,6 +8,7 @@ from tasks.canvas import Colour, gradient, place
 from tasks.digits import draw_digit, paste_digit
 from tasks.icons import NAMES, draw_icon, paste_icon
 from tasks.task import Question, Scene, SceneObject, Split, boxes, choose_questions
+from tasks.wording import box_phrase
 
 TINTS: dict[str, Colour] = {
     "red": (255, 60, 60),
@@ -39,15 +40,15 @@ def _relations(objects: tuple[SceneObject, ...]) -> list[Question]:
     offered: list[Question] = []
     if abs(x1 - x2) >= _MARGIN_PX:
         left, right = twins if x1 < x2 else twins[::-1]
-        offered.append(_one("left_right", f"box the left {name}.", left))
-        offered.append(_one("left_right", f"box the right {name}.", right))
+        offered.append(_one("left_right", box_phrase(f"the left {name}"), left))
+        offered.append(_one("left_right", box_phrase(f"the right {name}"), right))
     if abs(y1 - y2) >= _MARGIN_PX:
         upper, lower = twins if y1 < y2 else twins[::-1]
-        offered.append(_one("upper_lower", f"box the upper {name}.", upper))
-        offered.append(_one("upper_lower", f"box the lower {name}.", lower))
+        offered.append(_one("upper_lower", box_phrase(f"the upper {name}"), upper))
+        offered.append(_one("upper_lower", box_phrase(f"the lower {name}"), lower))
     by_side = sorted(objects, key=_longest)
-    offered.append(_one("size", "box the smallest icon.", by_side[0]))
-    offered.append(_one("size", "box the largest icon.", by_side[-1]))
+    offered.append(_one("size", box_phrase("the smallest icon"), by_side[0]))
+    offered.append(_one("size", box_phrase("the largest icon"), by_side[-1]))
     return offered
 
 
@@ -96,7 +97,7 @@ def mnist_colour(rng: np.random.Generator, split: Split) -> Scene:
         item = paste_digit(canvas, digit, spot, TINTS[colour])
         objects.append(item)
         if colours.count(colour) == 1 and rng.random() < 0.6:
-            questions.append(_one("colour", f"box the {colour} digit.", item))
+            questions.append(_one("colour", box_phrase(f"the {colour} digit"), item))
         else:
-            questions.append(_one("colour_value", f"box the {colour} {digit.value}.", item))
+            questions.append(_one("colour_value", box_phrase(f"the {colour} {digit.value}"), item))
     return Scene(image=canvas, objects=tuple(objects), questions=choose_questions(rng, questions))

@@ -6,12 +6,14 @@ The row that is written to disk is built from these records in `tasks.build` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data_specs.box_answer import box_items
 
 SIZE_PX = 64
 """Width and height of every image we draw, in pixels."""
@@ -152,11 +154,6 @@ def boxes(kind: str, text: str, objects: Sequence[SceneObject], label: str) -> Q
         accuracy_ratio=0.9,
         format_ratio=0.1,
     )
-
-
-def box_items(items: Iterable[tuple[str, tuple[int, int, int, int]]]) -> str:
-    """(label, per mille box) pairs as the inside of an answer's list, V-Triune's spelling."""
-    return ", ".join(f"{{'bbox_2d': {list(box)}, 'label': '{label}'}}" for label, box in items)
 
 
 def per_mille(box: PixelBox) -> tuple[int, int, int, int]:

@@ -1,7 +1,10 @@
 import io
 import json
 import os
+import pickle
 import random
+import subprocess
+import sys
 import time
 
 import pyarrow as pa
@@ -49,7 +52,7 @@ def sample(number=0, image=None, **changes):
             format_ratio=0.1,
             params={"relative_tolerance": 0.05, "year": False},
         ),
-        "extra": {"split": "train", "image_width": 8, "mine": 1.5},
+        "extra": {"split": "train", "difficulty": 0.25, "mine": 1.5},
     }
     return Sample(**(fields | changes))
 
@@ -152,7 +155,7 @@ def test_a_float32_weight_is_read_as_it_was_meant(tmp_path):
         ({"prompt": [{"role": "human", "content": "q"}]}, r"prompt\[0\].role is 'human'"),
         ({"prompt": [{"role": "user", "content": None}]}, r"prompt\[0\].content is None"),
         ({"images": [{"bytes": None, "path": None}]}, r"images\[0\].*Embed the image"),
-        ({"images": ["a.png"]}, r"images\[0\] is 'a.png'"),
+        ({"images": [None]}, r"images\[0\] is None"),
         ({"reward": {"verifier": None}}, "reward_model.verifier is None"),
         ({"reward": {"ground_truth": None}}, "reward_model.ground_truth is None"),
         ({"reward": {"accuracy_ratio": -1.0}}, "accuracy_ratio is -1.0; allowed: a finite"),
@@ -198,9 +201,45 @@ def test_missing_files_columns_and_empty_folders_are_named(tmp_path):
         list(read_samples(tmp_path / "gone.parquet"))
     with pytest.raises(DataSpecError, match="without"):
         list(read_samples(tmp_path))
-    pq.write_table(pa.table({"prompt": ["x"]}), tmp_path / "a.parquet")
-    with pytest.raises(DataSpecError, match="Add data_source, ability, reward_model"):
+
+
+def test_every_missing_and_mistyped_column_is_named(tmp_path):
+    pq.write_table(pa.table({"prompt": ["x"], "images": [["a.png"]]}), tmp_path / "a.parquet")
+    with pytest.raises(DataSpecError, match="data_source is missing") as caught:
         list(read_samples(tmp_path))
+    assert [(problem.field, problem.kind) for problem in caught.value.problems] == [
+        ("data_source", "missing_column"),
+        ("images", "column_type"),
+        ("prompt", "column_type"),
+        ("ability", "missing_column"),
+        ("reward_model", "missing_column"),
+    ]
+    assert "of type list<element: string>; allowed: a list of structs" in str(caught.value)
+
+
+def test_a_missing_field_of_a_struct_is_named(tmp_path):
+    whole = row()
+    del whole["reward_model"]["ground_truth"], whole["prompt"][0]["role"]
+    with pytest.raises(DataSpecError) as caught:
+        list(read_samples(write_rows(tmp_path / "a.parquet", whole)))
+    fields = [problem.field for problem in caught.value.problems]
+    assert fields == ["prompt[].role", "reward_model.ground_truth"]
+
+
+def test_everything_wrong_with_a_row_is_told_at_once(tmp_path):
+    path = write_rows(
+        tmp_path / "a.parquet",
+        row(data_source=" ", ability=None, prompt=[], reward={"accuracy_ratio": -1.0}),
+    )
+    (error,) = read_rows(path)
+    assert [(problem.field, problem.kind) for problem in error.problems] == [
+        ("data_source", "no_source"),
+        ("ability", "no_task"),
+        ("prompt", "empty_prompt"),
+        ("reward_model.accuracy_ratio", "bad_weight"),
+    ]
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.problems) == (str(error), error.problems)
 
 
 def test_a_suffix_says_how_often_a_file_is_used(tmp_path):
@@ -218,6 +257,38 @@ def test_a_path_without_bytes_is_relative_to_the_file(tmp_path):
     image = [{"bytes": None, "path": "pictures/a.png"}]
     path = write_rows(tmp_path / "a.parquet", row(images=image))
     assert next(read_samples(path)).images[0].open().size == (8, 6)
+
+
+def test_a_nesting_deeper_than_python_goes_is_bad_json(tmp_path):
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    (error,) = read_rows(write_rows(tmp_path / "a.parquet", row(reward={"verifier_parm": deep})))
+    assert error.problem.kind == "bad_json"
+
+
+def test_whole_numbers_that_pandas_wrote_as_floats_are_whole_again(tmp_path):
+    extra = {"id": 7, "image_width": 640.0, "image_height": 479.5, "difficulty": 1.0}
+    (read,) = read_samples(write_rows(tmp_path / "a.parquet", row(extra_info=extra)))
+    assert read.id == "7"
+    assert read.extra == {"image_width": 640, "image_height": 479.5, "difficulty": 1.0}
+    assert isinstance(read.extra["image_width"], int)
+    assert isinstance(read.extra["difficulty"], float)
+
+
+def test_memory_stays_small_though_one_row_group_holds_the_file(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = [row(images=[{"bytes": os.urandom(200_000), "path": None}]) for _ in range(600)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, path, write_batch_size=16)  # 120 MB in one row group, small pages
+    code = (
+        "import pyarrow.parquet; from data_specs import read_samples; "
+        "now = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096 // 1_000_000; "
+        f"first = now(); most = [now() - first for _ in read_samples({str(path)!r})]; "
+        "print(len(most), max(most))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    num_rows, grown_mb = map(int, done.stdout.split())
+    assert num_rows == 600
+    assert grown_mb < 150, grown_mb
 
 
 def test_an_image_opens_as_rgb_and_has_the_hash_of_its_bytes():
@@ -242,6 +313,9 @@ def bomb():
         (ImageRef(data=b"hello"), "starting b'hello'"),
         (ImageRef(data=bomb()), "cannot be decoded|allowed: up to"),
         (ImageRef(path="gone.png"), "cannot be read"),
+        (ImageRef(path="/dev/zero"), "no such file"),
+        (ImageRef(path="a\0b.png"), "no such file"),
+        (ImageRef(path="a" * 9999), "too long"),
         (ImageRef(), "neither bytes nor a path"),
     ],
 )
