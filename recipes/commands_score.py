@@ -1,148 +1,130 @@
-"""`vl score`: stored answers of an evaluation judged again, and what has moved."""
+"""`vl score`: stored answers of a run judged again, and what has moved."""
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data_specs import Sample
-    from verifiers import ScoreContext
-    from vl.rundir import Answer
+    from .rescoring import Pair
+    from .stored_answers import StoredFile
 
 NUM_CHANGES_SHOWN = 10
+NUM_REASONS_SHOWN = 20
 
 
 def add_parser(commands: Any) -> None:
     """Adds the command of this file."""
     score = commands.add_parser(
         "score",
-        help="judge the stored answers of an evaluation again and show what moved",
+        help="judge the stored answers of a run again and show what moved",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Judges the stored answers of an evaluation (eval/<phase>/rollouts.jsonl) or "
+        "of training\n(rollouts.jsonl) again, and shows by source and by reason what has moved.",
         epilog="examples:\n"
         "  vl score runs/orsta_tiny/eval/rl/rollouts.jsonl\n"
-        "  vl score runs/orsta_tiny/eval/rl/rollouts.jsonl --iou-threshold 0.7\n"
-        "  vl score FILE --rows data/test",
+        "  vl score runs/orsta_tiny/rollouts.jsonl --iou-threshold 0.7\n"
+        "  vl score FILE --rows data/test --out verdicts.jsonl\n"
+        "  vl score FILE --source mnist_count --param 'shaping=\"relative\"'\n"
+        "  vl score FILE --source font_words --verifier text --param 'metric=\"cer\"'",
     )
-    score.add_argument("file", type=Path, help="rollouts.jsonl of an evaluation")
+    score.add_argument("file", type=Path, help="rollouts.jsonl of an evaluation or of a run")
     score.add_argument(
         "--rows",
         nargs="+",
         type=Path,
+        metavar="FILE",
         help="parquet files with the rows (default: those named by the run's config.json)",
     )
+    score.add_argument("--source", nargs="+", metavar="NAME", help="judge these sources only")
     score.add_argument(
-        "--iou-threshold", type=float, help="judge boxes at this IoU, not at the evaluation's"
+        "--verifier", metavar="NAME", help="judge by this verifier, not by the one each row names"
+    )
+    score.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="set a parameter of the verifier, null takes one away; may be given several times",
+    )
+    score.add_argument(
+        "--iou-threshold", type=float, help="judge boxes at this IoU, not at the run's"
     )
     score.add_argument("--workers", type=int, default=1, help="processes that judge (default 1)")
+    score.add_argument("--out", type=Path, metavar="FILE", help="write the new verdicts there")
     score.set_defaults(run=_score)
 
 
-class _Pair(NamedTuple):
-    """A stored answer and the row it answers."""
-
-    sample: Sample
-    answer: Answer
-
-
 def _score(arguments: argparse.Namespace) -> int:
-    from verifiers import score_batch
-    from vl.rundir import read_config
+    from verifiers import FixedIou
 
     from .progress import Progress, show
+    from .rescoring import Change, read_param, rescore, table_by_reason, table_by_source
+    from .stored_answers import read_context, read_rows, read_stored
 
-    path: Path = arguments.file
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give an evaluation's rollouts.jsonl")
-    config = read_config(path.resolve().parents[2]) or {}
-    pairs = _pairs(path, _row_files(arguments.rows, config, path))
-    context = _context(arguments.iou_threshold, config)
+    out: Path | None = arguments.out
+    if arguments.workers < 1:
+        raise ValueError(f"--workers is {arguments.workers}; allowed: at least 1")
+    if out is not None and out.exists():
+        raise FileExistsError(f"--out: {out} exists; choose another file, or delete it")
+    threshold: float | None = arguments.iou_threshold
+    rule = None if threshold is None else FixedIou(threshold)
+    params = dict(map(read_param, arguments.param))
+    change = Change(verifier=arguments.verifier, params=params, iou_rule=rule)
+    stored = _of_sources(read_stored(arguments.file), arguments.source)
+    rows = read_rows(stored, arguments.rows)
     progress = Progress()
-    with progress.task(f"judging {len(pairs)} answers", 1):
-        items = [(pair.sample, pair.answer["response"]) for pair in pairs]
-        verdicts = score_batch(items, context, workers=arguments.workers)
-    moves: dict[str, Counter[str]] = defaultdict(Counter)
-    old: dict[str, list[float]] = defaultdict(list)
-    new: dict[str, list[float]] = defaultdict(list)
-    changes: list[str] = []
-    for (sample, answer), verdict in zip(pairs, verdicts, strict=True):
-        for means, value in ((old, answer["score"]), (new, verdict.score)):
-            if value is not None:
-                means[sample.source].append(value)
-        if (answer["status"], answer["score"]) == (verdict.status, verdict.score):
-            continue
-        moves[sample.source][f"{answer['status']} -> {verdict.status}"] += 1
-        changes.append(
-            f"{sample.source} {sample.id}: {answer['score']} ({answer['status']}) -> "
-            f"{verdict.score} ({verdict.status}: {verdict.reason})  {answer['response'][:60]!r}"
-        )
-    counts = Counter(pair.sample.source for pair in pairs)
-    show(f"{'source':<20} {'answers':>8} {'stored':>8} {'now':>8} {'moved':>7}  status")
-    for source, count in sorted(counts.items()):
-        by_status = ", ".join(f"{move} {n}" for move, n in sorted(moves[source].items()))
-        show(
-            f"{source:<20} {count:8d} {_mean(old[source]):>8} {_mean(new[source]):>8} "
-            f"{sum(moves[source].values()):7d}  {by_status}"
-        )
-    for change in changes[:NUM_CHANGES_SHOWN]:
-        show(change)
-    show(f"{len(changes)} of {len(pairs)} verdicts moved; rule for boxes {context.iou_rule}")
+    total = len(stored.answers)
+    with progress.task(f"judging {total} answers", total) as advance:
+        pairs = rescore(stored, rows, change, arguments.workers, advance)
+    if out is not None:
+        _write(out, pairs)
+    for line in table_by_source(pairs):
+        show(line)
+    reasons = table_by_reason(pairs)
+    for line in reasons[: NUM_REASONS_SHOWN + 1]:
+        show(line)
+    if len(reasons) > NUM_REASONS_SHOWN + 1:
+        show(f"... and {len(reasons) - NUM_REASONS_SHOWN - 1} more reasons")
+    moved = [pair for pair in pairs if pair.has_moved]
+    for pair in moved[:NUM_CHANGES_SHOWN]:
+        show(_change(pair))
+    rule = rule or read_context(stored, stored.answers[0]).iou_rule
+    show(f"{len(moved)} of {total} verdicts moved; rule for boxes {rule}")
+    if out is not None:
+        show(f"{total} verdicts in {out}")
     return 0
 
 
-def _mean(values: list[float]) -> str:
-    return f"{sum(values) / len(values):.4f}" if values else "-"
-
-
-def _row_files(given: list[Path] | None, config: dict[str, Any], path: Path) -> list[Path]:
-    if given:
-        return given
-    files = config.get("files")
-    heldout = files.get("heldout") if isinstance(files, dict) else None
-    if not heldout:
+def _of_sources(stored: StoredFile, sources: list[str] | None) -> StoredFile:
+    """The answers of these sources; all if none is named."""
+    if sources is None:
+        return stored
+    found = {answer.source for answer in stored.answers}
+    unknown = sorted(set(sources) - found)
+    if unknown:
         raise ValueError(
-            f"{path}: found no config.json of a run two folders up that names its held-out rows; "
-            "give them with --rows FILE ..."
+            f"--source {unknown[0]!r} is not in {stored.path}; there are {', '.join(sorted(found))}"
         )
-    return [Path(name) for name in heldout]
+    return stored._replace(
+        answers=[answer for answer in stored.answers if answer.source in sources]
+    )
 
 
-def _context(threshold: float | None, config: dict[str, Any]) -> ScoreContext:
-    """The given threshold, else the rule of the evaluation, which `config.json` holds."""
-    from verifiers import FixedIou, IouRule, ScoreContext
-
-    if threshold is not None:
-        return ScoreContext(iou_rule=FixedIou(threshold))
-    rule = config.get("evaluation", {}).get("iou_rule")
-    if rule is None:
-        return ScoreContext(iou_rule=FixedIou(0.5))
-    from pydantic import TypeAdapter
-
-    adapter: TypeAdapter[IouRule] = TypeAdapter(IouRule)
-    return ScoreContext(iou_rule=adapter.validate_python(rule))
+def _change(pair: Pair) -> str:
+    stored, verdict = pair
+    return (
+        f"{stored.source} {stored.id}: {stored.score} ({stored.status}) -> "
+        f"{verdict.score} ({verdict.status}: {verdict.reason})  {stored.response[:60]!r}"
+    )
 
 
-def _pairs(path: Path, files: list[Path]) -> list[_Pair]:
-    """Every stored answer with its row, greedy and samples alike."""
-    from data_specs import read_samples
-    from vl.rundir import read_lines
+def _write(out: Path, pairs: list[Pair]) -> None:
+    from .rescoring import to_line
 
-    rows = {(sample.source, sample.id): sample for sample in read_samples(files)}
-    pairs: list[_Pair] = []
-    for number, (_, line) in enumerate(read_lines(path), start=1):
-        if "greedy" not in line:
-            raise ValueError(
-                f"{path} line {number}: not an evaluation's line, it has no 'greedy'; "
-                "give eval/<phase>/rollouts.jsonl"
-            )
-        sample = rows.get((line["source"], line["id"]))
-        if sample is None:
-            raise ValueError(
-                f"{path} line {number}: row {line['id']!r} of {line['source']!r} is not in "
-                f"{', '.join(map(str, files[:3]))}{' ...' if len(files) > 3 else ''}; "
-                "give the files that were evaluated with --rows"
-            )
-        pairs += [_Pair(sample, answer) for answer in (line["greedy"], *line["samples"])]
-    return pairs
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("x", encoding="utf-8") as file:
+        for pair in pairs:
+            file.write(json.dumps(to_line(pair)) + "\n")

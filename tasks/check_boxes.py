@@ -209,13 +209,18 @@ def _objects_problem(value: object) -> object:
         return value
     items = cast("list[object]", objects)
     boxes = parse_boxes(value)
-    if len(boxes) == len(items) and all(map(_is_within, boxes)):
+    if len(boxes) == len(items) and all(map(_is_named, boxes)):
         return None
     for item in items:
         boxes = parse_boxes(json.dumps([item]))
-        if len(boxes) != 1 or not _is_within(boxes[0]):
+        if len(boxes) != 1 or not _is_named(boxes[0]):
             return item
     return None
+
+
+def _is_named(box: Box) -> bool:
+    """Whether the box has a label and lies within the picture."""
+    return bool(box.label) and _is_within(box)
 
 
 def _is_within(box: Box) -> bool:

@@ -1,4 +1,4 @@
-"""A finished run looked at again: `vl score`, `vl predict`, `vl eval`, `vl report`."""
+"""A finished run looked at again: `vl predict`, `vl eval`, `vl report`."""
 
 import json
 import shutil
@@ -11,37 +11,6 @@ from recipes import evaluation
 from recipes.cli import main
 from vl.rollout import Rollout
 from vl.rundir import PHASES
-
-
-def test_stored_answers_score_the_same_again(smoke_run, capsys):
-    path = smoke_run.out / "eval" / "rl" / "rollouts.jsonl"
-    assert main(["score", str(path)]) == 0
-    said = capsys.readouterr().out
-    answers = 272 * 3  # every held-out row: greedy and two samples
-    assert f"0 of {answers} verdicts moved; rule for boxes FixedIou(threshold=0.5)" in said
-    assert "openmoji_count" in said
-
-
-def test_a_changed_verdict_is_shown_by_source_and_status(smoke_run, tmp_path, capsys):
-    folder = tmp_path / "eval" / "rl"
-    folder.mkdir(parents=True)
-    shutil.copy(smoke_run.out / "config.json", tmp_path)
-    lines = (smoke_run.out / "eval" / "rl" / "rollouts.jsonl").read_text().splitlines()
-    row = next(line for line in map(json.loads, lines) if line["source"] == "mnist_count")
-    row["greedy"] = {**row["greedy"], "response": row["ground_truth"], "score": 0.0}
-    row["samples"] = [{**row["greedy"], "response": "", "score": 1.0, "status": "ok"}]
-    (folder / "rollouts.jsonl").write_text(json.dumps(row) + "\n")
-    assert main(["score", str(folder / "rollouts.jsonl")]) == 0
-    said = capsys.readouterr().out
-    assert "2 of 2 verdicts moved" in said
-    assert "ok -> no_answer 1" in said and f"{row['id']}: 0.0 (" in said
-
-
-def test_score_refuses_what_it_cannot_match(smoke_run, tmp_path, capsys):
-    assert main(["score", str(smoke_run.out / "rollouts.jsonl"), "--rows", str(tmp_path)]) == 2
-    rows = str(next(smoke_run.cache.glob("data-*")) / "test")
-    assert main(["score", str(smoke_run.out / "rollouts.jsonl"), "--rows", rows]) == 2
-    assert "give eval/<phase>/rollouts.jsonl" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -197,6 +197,12 @@ PLANTED = [
         "extra_info.objects",
         "1001",
     ),
+    (
+        "bad_objects",
+        {"extra": {"objects": '[{"bbox_2d": [0, 0, 9, 9]}]'}},
+        "extra_info.objects",
+        "9",
+    ),
     ("image_missing", {"images": (ImageRef(path="gone.png"),)}, "images[0]", "gone.png"),
     ("image_empty", image(b""), "images[0]", "zero bytes"),
     ("image_unknown", image(b"<html>404</html>"), "images[0]", "b'<html>404</html>'"),

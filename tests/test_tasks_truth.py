@@ -7,7 +7,7 @@ import ast
 import numpy as np
 import pytest
 
-from tasks import Scene
+from tasks import TASKS, Scene
 from tasks.build import draw_scene
 from tasks.charts import bar_windows
 from tasks.task import SceneObject, per_mille
@@ -195,3 +195,24 @@ def test_the_odd_icon_is_where_the_answers_say() -> None:
         assert told.get("which row is odd?", str(cell // 3 + 1)) == str(cell // 3 + 1)
         assert told.get("which column is odd?", str(cell % 3 + 1)) == str(cell % 3 + 1)
         assert told.get("what is the odd icon?", labels[cell]) == labels[cell]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_rows_are_judged_as_what_they_are(name: str) -> None:
+    task = TASKS[name]
+    found = {
+        (question.verifier, question.answer.lstrip("-").isdecimal())
+        for source in task.sources
+        for scene in drawn(source)
+        for question in scene.questions
+    }
+    expected = {
+        "math": {("mathverify", True)},
+        "ocr": {("text", True), ("text", False)},  # 078 is read, not counted
+        "counting": {("number", True)},
+        "vqa": {("text", False)},
+    }
+    boxes = {("detection", False)}
+    words = {("number", True), ("text", False)}
+    assert found == expected.get(name, boxes if name in ("grounding", "detection") else words)
+    assert {verifier for verifier, _ in found} == set(task.verifiers)

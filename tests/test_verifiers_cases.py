@@ -48,13 +48,45 @@ GOLDS = {
         make("number", r"\boxed{7}"),
         make("number", r"\boxed{7.5}", relative_tolerance=0.05),
         make("number", r"\boxed{Norway}"),
+        make("number", r"\boxed{12}", shaping="relative"),
+        make("number", r"\boxed{12\%}", shaping="relative", relative_tolerance=0.05),
     ],
-    "text": [make("text", r"\boxed{EXIT}"), make("text", r"\boxed{50\%}", metric="cer")],
-    "choice": [make("choice", r"\boxed{B}"), make("choice", r"\boxed{B}", options=["x", "y"])],
+    "text": [
+        make("text", r"\boxed{EXIT}"),
+        make("text", r"\boxed{50\%}", metric="cer"),
+        make("text", r"\boxed{way out}", metric="wer"),
+        make("text", r"\boxed{Exit}", metric="anls", ignore_case=True, references=["way out"]),
+    ],
+    "choice": [
+        make("choice", r"\boxed{B}"),
+        make("choice", r"\boxed{B}", options=["x", "y"]),
+        make("choice", r"\boxed{B) a dog}"),
+        make("choice", r"\boxed{no}", options=["yes", "no"]),
+    ],
+    "composite": [
+        make("composite", r"\boxed{7}", parts=[{"verifier": "number"}, {"verifier": "text"}]),
+        make(
+            "composite",
+            r"\boxed{7}",
+            parts=[
+                {"verifier": "number", "weight": 0.7},
+                {"verifier": "number", "weight": 0.3, "params": {"shaping": "relative"}},
+            ],
+        ),
+        make("composite", BOX, parts=[{"verifier": "detection", "weight": 3}]),
+    ],
     "detection": [
         make("detection", BOX),
         make("detection", BOX, det_reward_ratio={"map": 1.0, "iou_max_iou_first": 1.0}),
         make("detection", BOX.replace("dog'}", "dog'}, {'bbox_2d': [1, 2, 3, 4], 'label': 'a'}")),
+        make("detection", BOX, shaping="giou", iou_threshold="averaged"),
+        make("detection", BOX, det_verifier_normalized=True, image_grid_thw=[[1, 1000, 1000]]),
+        make("detection", "<answer>[[10, 10, 90, 90]]</answer>", matching="label_first"),
+        make("detection", "<answer>[[10, 10, 90, 90], [5, 5, 9, 9]]</answer>"),
+    ],
+    "point": [
+        make("point", "<answer>[[10, 10, 90, 90]]</answer>"),
+        make("point", BOX, predicted_space="per_mille"),
     ],
 }
 

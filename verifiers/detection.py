@@ -5,293 +5,284 @@ Source: arXiv 2505.18129, section 3, and the weights (`det_reward_ratio`) of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_specs import Box, Sample, convert, iou
-from verifiers.answer import extract_tag, reference_text
-from verifiers.box_text import ReadBoxes, read_boxes
-from verifiers.iou_rule import FixedIou, ScoreContext
+from data_specs import Sample
+from verifiers.answer import extract_tag
+from verifiers.box_text import Corners, ReadBoxes, read_boxes
+from verifiers.boxes_giou import nearness, shaped
+from verifiers.boxes_map import average_precisions
+from verifiers.boxes_overlap import Overlap, Scene, iou_arrays, overlaps
+from verifiers.boxes_row import References, Row, check_params, fold_label, read_row
+from verifiers.iou_rule import ScoreContext
 from verifiers.matching import (
-    MAP_THRESHOLDS,
-    Match,
-    Matrix,
-    average_precisions,
-    fold_label,
-    iou_matrix,
+    LEVELS,
+    Found,
+    match_best,
     match_by_iou,
     match_by_label,
-    same_label,
+    match_in_order,
 )
-from verifiers.params import ParamError, flag, number_in, reject_unknown
+from verifiers.params import ParamError
 from verifiers.verdict import Verdict
 
-VERSION = "1"
+__all__ = ["PART_NAMES", "VERSION", "check_params", "judge", "judge_batch"]
+
+VERSION = "2"
 
 SIZE_PENALTY = 0.6
 """Factor for each box by which the numbers of boxes differ."""
 
-REPORTED = (0.5, 0.75, 0.95, 0.99)
-"""Thresholds at which the thresholded IoU is among the parts."""
+_PERCENT = tuple(round(100 * level) for level in LEVELS[1:])
+PART_NAMES = (
+    "iou",
+    *(f"iou_{at}" for at in _PERCENT),
+    *(f"iou_first_{at}" for at in _PERCENT),
+    "precision_50",
+    "recall_50",
+    "map",
+    "map50",
+    "map75",
+    "num_pred",
+    "num_ref",
+    "size_penalty",
+    "iou_threshold",
+)
+"""The parts of every scored verdict."""
 
-_WEIGHT_NAMES = ("iou_max_label_first", "iou_max_iou_first", "map", "map50", "map75")
+
+class _Listed(NamedTuple):
+    """The boxes of an answer, each (box, label) once, sorted by their numbers."""
+
+    corners: list[Corners]
+    labels: list[str]
+    """Folded."""
+    positions: list[int]
+    """Where each box stood in the answer, from 0."""
+    num_malformed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class RewardRatio:
-    """Upstream's `det_reward_ratio`: how the score mixes its parts; weights are relative."""
+class _Open(NamedTuple):
+    """An answer with boxes to a row with boxes."""
 
-    iou_max_label_first: float = 0.0
-    iou_max_iou_first: float = 0.0
-    map: float = 0.0
-    map50: float = 0.0
-    map75: float = 0.0
-    iou_completeness: float = 0.0
-    """Share, in [0, 1], of completeness within both IoU parts."""
-
-
-def check_params(params: Mapping[str, object]) -> None:
-    """Raise ParamError if a parameter is wrong."""
-    reject_unknown(
-        params, ("det_verifier_normalized", "det_reward_ratio", "iou_threshold", "image_grid_thw")
-    )
-    flag(params, "det_verifier_normalized", False)
-    _ratio(params)
-    _thresholds(params, ScoreContext())
+    place: int
+    """Position in the batch."""
+    row: Row
+    listed: _Listed
 
 
 def judge(sample: Sample, response: str, context: ScoreContext) -> Verdict:
     """The thresholded IoU of the listed boxes, averaged over the reference's boxes."""
-    spec = sample.reward
-    ratio = _ratio(spec.params)
-    thresholds = _thresholds(spec.params, context)
-    references = _references(spec.ground_truth)
-    if references is None:
-        return Verdict.unscored(
-            f"reference {spec.ground_truth[:80]!r} is no list of boxes", status="bad_reference"
-        )
+    return judge_batch([(sample, response)], context)[0]
+
+
+def judge_batch(items: Sequence[tuple[Sample, str]], context: ScoreContext) -> list[Verdict]:
+    """The same verdicts as `judge`, one for each item, with the overlaps computed together."""
+    rows: dict[int, Row | str] = {}
+    verdicts: list[Verdict | None] = [None] * len(items)
+    opened: list[_Open] = []
+    for index, (sample, response) in enumerate(items):
+        row = rows.get(id(sample))
+        if row is None:
+            row = rows[id(sample)] = _row(sample, context)
+        if isinstance(row, str):
+            verdicts[index] = Verdict.unscored(row, status="bad_reference")
+            continue
+        listed = _listed(response, row)
+        if isinstance(listed, Verdict):
+            verdicts[index] = listed
+        elif not listed.corners or not row.references.corners:
+            verdicts[index] = _empty(row, listed)
+        else:
+            opened.append(_Open(index, row, listed))
+    for answer, overlap in zip(opened, _overlaps(opened), strict=True):
+        verdicts[answer.place] = _verdict(answer.row, answer.listed, overlap)
+    return [verdict for verdict in verdicts if verdict is not None]
+
+
+def _row(sample: Sample, context: ScoreContext) -> Row | str:
+    try:
+        return read_row(sample, context)
+    except ParamError as error:
+        return str(error)
+
+
+def _listed(response: str, row: Row) -> _Listed | Verdict:
+    """The boxes of a response in the reference's space, or the verdict on one without."""
     answer = extract_tag(response)
     if answer.text is None:
-        return _nothing(answer.reason, "no_answer" if answer.status == "no_answer" else "")
-    read = read_boxes(answer.text, "per_mille")
+        return _nothing(row, answer.reason, "no_answer" if answer.status == "no_answer" else "")
+    read = read_boxes(answer.text, limits=row.limits)
     if read.is_too_many:
-        return _nothing("more boxes than are read")
-    if not read.is_list or (read.num_malformed and not read.boxes):
-        return _nothing(f"{answer.text[:80]!r} is no list of boxes")
-    if flag(spec.params, "det_verifier_normalized", False):
-        size = _resized_size(sample)
-        if size is None:
-            return Verdict.unscored(
-                "det_verifier_normalized needs the size the model saw: extra resized_width and "
-                "resized_height, or image_width and image_height",
-                status="bad_reference",
-            )
-        read = read._replace(boxes=tuple(_from_resized(box, size) for box in read.boxes))
-    if not references or not read.boxes:
-        return _empty(references, read)
-    if len(references) == len(read.boxes) == 1:
-        pairing = _pair_one(references[0], read.boxes[0])
-    else:
-        pairing = _pair_many(references, read.boxes)
-    return _verdict(pairing, thresholds, ratio)
-
-
-class _Pairing(NamedTuple):
-    """References against predictions."""
-
-    ious: Matrix
-    same: NDArray[np.bool_]
-    precisions: NDArray[np.float64]
-    """Average precision at each of MAP_THRESHOLDS."""
-
-
-_ONE_SAME = np.ones((1, 1), dtype=np.bool_)
-_ONE_OTHER = np.zeros((1, 1), dtype=np.bool_)
-_NO_PRECISION = np.zeros(len(MAP_THRESHOLDS))
-_MAP_THRESHOLDS = np.array(MAP_THRESHOLDS)
-
-
-def _pair_one(reference: Box, box: Box) -> _Pairing:
-    value = iou(reference, box)
-    same = fold_label(reference.label) == fold_label(box.label)
-    precisions = (value >= _MAP_THRESHOLDS).astype(np.float64) if same else _NO_PRECISION
-    return _Pairing(np.array([[value]]), _ONE_SAME if same else _ONE_OTHER, precisions)
-
-
-def _pair_many(references: tuple[Box, ...], boxes: tuple[Box, ...]) -> _Pairing:
-    ious = iou_matrix(references, boxes)
-    precisions = average_precisions(
-        ious,
-        [fold_label(box.label) for box in references],
-        [fold_label(box.label) for box in boxes],
+        return _nothing(row, "more boxes than are read")
+    offered = _labels(read, row.references)
+    corners, labels = read.corners, [label for label in offered if label is not None]
+    if len(labels) < len(offered):
+        corners = [box for box, label in zip(corners, offered, strict=True) if label is not None]
+    num_malformed = read.num_malformed + len(offered) - len(labels)
+    if not read.is_list or (num_malformed and not corners):
+        return _nothing(row, f"{answer.text[:80]!r} is no list of boxes")
+    # departs from V-Triune: upstream drops a box that comes twice even if the labels differ.
+    unique = [*dict.fromkeys(zip(row.frame.bring(corners), labels, strict=True))]
+    positions = sorted(range(len(unique)), key=unique.__getitem__)
+    boxes = [unique[position] for position in positions]
+    return _Listed(
+        [corners for corners, _ in boxes], [label for _, label in boxes], positions, num_malformed
     )
-    return _Pairing(ious, same_label(references, boxes), precisions)
 
 
-def _verdict(
-    pairing: _Pairing, thresholds: tuple[float, ...], ratio: RewardRatio | None
-) -> Verdict:
-    num_ref, num_pred = pairing.ious.shape
-    if num_ref == num_pred == 1:
-        value = float(pairing.ious[0, 0]) if pairing.same[0, 0] else 0.0
-        parts = {"iou": value}
-        parts |= {_iou_name(at): value if value >= at else 0.0 for at in REPORTED}
+def _labels(read: ReadBoxes, references: References) -> list[str | None]:
+    """The label that each box is compared by; None makes it no box."""
+    if not references.is_labelled:
+        return [""] * len(read.labels)
+    only = references.only_label
+    return [only if label is None else fold_label(label) or None for label in read.labels]
+
+
+def _overlaps(opened: Sequence[_Open]) -> list[Overlap]:
+    if not opened:
+        return []
+    lowest = min(min(answer.row.levels[1:]) for answer in opened)
+    scenes = [
+        Scene(
+            answer.row.references.array,
+            answer.row.references.labels,
+            answer.listed.corners,
+            answer.listed.labels,
+        )
+        for answer in opened
+    ]
+    # Upstream's order takes pairs that no matching by IoU would.
+    is_thinned = all(answer.row.matching != "reference_order" for answer in opened)
+    return overlaps(scenes, lowest, is_thinned=is_thinned)
+
+
+def _verdict(row: Row, listed: _Listed, overlap: Overlap) -> Verdict:
+    """The verdict on an answer with boxes."""
+    num_ref, num_pred = overlap.worth.shape
+    references, levels = row.references, row.levels
+    if row.matching == "reference_order":
+        label = match_in_order(overlap.pairs, references.positions, listed.positions, levels)
+    elif row.matching == "label_first":
+        label = match_by_label(overlap.pairs, levels)
     else:
-        parts = {"iou": _matched_iou(pairing, 0.0)}
-        parts |= {_iou_name(at): _matched_iou(pairing, at) for at in REPORTED}
-    parts["map"] = float(pairing.precisions.mean())
-    parts["map50"] = float(pairing.precisions[0])
-    parts["map75"] = float(pairing.precisions[5])
-    parts["num_pred"] = float(num_pred)
-    parts["num_ref"] = float(num_ref)
-    parts["iou_threshold"] = thresholds[0] if len(thresholds) == 1 else 0.0
-    if ratio is None:
+        label = match_best(overlap.pairs, overlap.worth, levels)
+    first = match_by_iou(overlap.pairs, levels)
+    precisions = average_precisions(
+        overlap.close, references.num_of, listed.labels, references.positions, listed.positions
+    )
+    maps = sum(precisions) / len(precisions), precisions[0], precisions[5]
+
+    near = 0.0
+    if row.ratio is None:
         # departs from V-Triune's size penalty: boxes that are missing already cost their share
         # of the mean, so only boxes too many are penalised. Otherwise a wrong box more could
         # raise the score.
         penalty = SIZE_PENALTY ** max(0, num_pred - num_ref)
-        score = sum(_thresholded(pairing, parts, at) for at in thresholds) / len(thresholds)
+        if row.is_shaped:
+            total, near = _shaped(row, listed)
+        else:
+            total = sum(label.totals[levels.index(at)] for at in row.thresholds)
+        score = total / num_ref / len(row.thresholds)
     else:
         penalty = SIZE_PENALTY ** abs(num_pred - num_ref)
-        score = sum(_mixed(pairing, parts, at, ratio) for at in thresholds) / len(thresholds)
+        score = _mixed(row, label, first, maps, num_pred)
     score = min(1.0, score * penalty)
-    reason = ""
-    if score < 1.0:
-        wanted = "/".join(f"{at:g}" for at in thresholds[:3])
-        reason = f"{num_pred} of {num_ref} boxes, mean IoU {parts['iou']:.3f}, threshold {wanted}"
+
+    values = (
+        *[total / num_ref for total in label.totals[: len(LEVELS)]],
+        *[total / num_ref for total in first.totals[1 : len(LEVELS)]],
+        label.nums[1] / num_pred,
+        label.nums[1] / num_ref,
+        *maps,
+        float(num_pred),
+        float(num_ref),
+        penalty,
+        _shown_threshold(row),
+    )
+    parts = dict(zip(PART_NAMES, values, strict=True))
+    if row.is_shaped:
+        parts["near"] = near
+    reason = "" if score == 1.0 else _reason(row, listed, parts["iou"])
     return Verdict.scored(score, format=1.0, reason=reason, parts=parts)
 
 
-def _iou_name(threshold: float) -> str:
-    return f"iou_{round(threshold * 100)}"
-
-
-def _matched_iou(pairing: _Pairing, threshold: float) -> float:
-    """Sum of the matched IoUs at the threshold, per reference box."""
-    matches = match_by_label(pairing.ious, pairing.same, threshold)
-    return min(1.0, sum(match.iou for match in matches) / pairing.ious.shape[0])
-
-
-def _thresholded(pairing: _Pairing, parts: Mapping[str, float], threshold: float) -> float:
-    name = _iou_name(threshold)
-    if threshold in REPORTED:
-        return parts[name]
-    if pairing.ious.size == 1:
-        return parts["iou"] if parts["iou"] >= threshold else 0.0
-    return _matched_iou(pairing, threshold)
-
-
 def _mixed(
-    pairing: _Pairing, parts: Mapping[str, float], threshold: float, ratio: RewardRatio
+    row: Row,
+    label: Found,
+    first: Found,
+    maps: tuple[float, float, float],
+    num_pred: int,
 ) -> float:
     """The weighted mean that upstream's `det_reward_ratio` asks for, before the size penalty."""
-    total = ratio.map * parts["map"] + ratio.map50 * parts["map50"] + ratio.map75 * parts["map75"]
-    if ratio.iou_max_label_first:
-        matches = match_by_label(pairing.ious, pairing.same, threshold)
-        total += ratio.iou_max_label_first * _completed(pairing, matches, ratio)
-    if ratio.iou_max_iou_first:
-        matches = match_by_iou(pairing.ious, pairing.same, threshold)
-        total += ratio.iou_max_iou_first * _completed(pairing, matches, ratio)
-    return total / sum(getattr(ratio, name) for name in _WEIGHT_NAMES)
+    ratio = row.ratio
+    assert ratio is not None
+    num_ref = len(row.references.corners)
+    total = ratio.map * maps[0] + ratio.map50 * maps[1] + ratio.map75 * maps[2]
+    for weight, found in ((ratio.iou_max_label_first, label), (ratio.iou_max_iou_first, first)):
+        if not weight:
+            continue
+        for at in row.thresholds:
+            level = row.levels.index(at)
+            mean_iou, num = found.totals[level] / num_ref, found.nums[level]
+            completeness = (num / num_ref + num / num_pred) / 2
+            share = ratio.iou_completeness
+            mixed = (1.0 - share) * mean_iou + share * completeness
+            total += weight * mixed / len(row.thresholds)
+    return total / ratio.total
 
 
-def _completed(pairing: _Pairing, matches: list[Match], ratio: RewardRatio) -> float:
-    """Mean IoU of the references, mixed with completeness 1 - (misses + false alarms) / 2."""
-    num_ref, num_pred = pairing.ious.shape
-    mean_iou = sum(match.iou for match in matches) / num_ref
-    completeness = (len(matches) / num_ref + len(matches) / num_pred) / 2
-    share = ratio.iou_completeness
-    return (1.0 - share) * mean_iou + share * completeness
+def _shaped(row: Row, listed: _Listed) -> tuple[float, float]:
+    """The sum over the thresholds of what pairs earn; the mean share of it for near misses."""
+    assert row.frame.size is not None
+    references, predicted = row.references.array, np.array(listed.corners, dtype=np.float64)
+    ious = iou_arrays(references.T[:, :, None], predicted.T[:, None, :])
+    same = np.array(row.references.labels)[:, None] == np.array(listed.labels)[None]
+    near = nearness(references, predicted, row.frame.size[0] * row.frame.size[1])
+    found = [shaped(ious, same, near, at) for at in row.thresholds]
+    count = len(found) * len(references)
+    return sum(one.total for one in found), sum(one.near for one in found) / count
 
 
-def _nothing(reason: str, status: str = "") -> Verdict:
+def _nothing(row: Row, reason: str, status: str = "") -> Verdict:
     """The verdict on a response without readable boxes."""
+    parts = _flat_parts(row, 0.0, 0)
     if status == "no_answer":
-        return Verdict.scored(0.0, format=0.0, reason=reason, status="no_answer")
-    return Verdict.scored(0.0, format=0.0, reason=reason, status="unparseable")
+        return Verdict.scored(0.0, format=0.0, reason=reason, status="no_answer", parts=parts)
+    return Verdict.scored(0.0, format=0.0, reason=reason, status="unparseable", parts=parts)
 
 
-def _empty(references: tuple[Box, ...], read: ReadBoxes) -> Verdict:
+def _empty(row: Row, listed: _Listed) -> Verdict:
     """The verdict if there is nothing to find, or nothing was listed: right only if both."""
-    right = not references and not read.boxes and not read.num_malformed
-    score = float(right)
-    names = ["iou", *map(_iou_name, REPORTED), "map", "map50", "map75"]
-    parts = dict.fromkeys(names, score)
-    parts |= {"num_pred": float(len(read.boxes)), "num_ref": float(len(references))}
-    reason = "" if right else f"{len(read.boxes)} boxes listed, {len(references)} in the reference"
-    # Upstream calls an empty list ill-formed; it is the right form where nothing is to be found.
-    form = 1.0 if right or read.boxes else 0.0
-    return Verdict.scored(score, format=form, reason=reason, parts=parts)
+    num_pred = len(listed.corners)
+    right = not row.references.corners and not num_pred
+    parts = _flat_parts(row, float(right), num_pred)
+    reason = "" if right else _reason(row, listed, 0.0)
+    # departs from V-Triune: upstream pays nothing and calls an empty list ill-formed, even where
+    # nothing is to be found.
+    form = 1.0 if right or num_pred else 0.0
+    return Verdict.scored(float(right), format=form, reason=reason, parts=parts)
 
 
-@lru_cache(maxsize=16384)
-def _references(ground_truth: str) -> tuple[Box, ...] | None:
-    """The reference's boxes; None if any of them is malformed."""
-    text = reference_text(ground_truth).text
-    if text is None:
-        return None
-    read = read_boxes(text, "per_mille")
-    usable = read.is_list and not read.num_malformed and not read.is_too_many
-    return read.boxes if usable else None
-
-
-def _resized_size(sample: Sample) -> tuple[int, int] | None:
-    """Width and height, px, that the predicted numbers refer to."""
-    grid = sample.reward.params.get("image_grid_thw")  # upstream's name; holds pixels, (1, h, w)
-    if isinstance(grid, list) and grid:
-        first = cast("list[list[object]]", grid)[0]
-        if len(first) == 3 and isinstance(first[1], int) and isinstance(first[2], int):
-            return first[2], first[1]
-    for prefix in ("resized", "image"):
-        width, height = (sample.extra.get(f"{prefix}_{side}") for side in ("width", "height"))
-        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-            return width, height
-    return None
-
-
-def _from_resized(box: Box, size: tuple[int, int]) -> Box:
-    """A box in pixels of what the model saw, in whole per mille, cut off as upstream does."""
-    seen = Box(*box.corners, box.label, "resized")
-    x1, y1, x2, y2 = convert(seen, "per_mille", resized_size=size).corners
-    return Box(int(x1), int(y1), int(x2), int(y2), box.label, "per_mille")
-
-
-def _thresholds(params: Mapping[str, object], context: ScoreContext) -> tuple[float, ...]:
-    """The IoU thresholds that count: the row's own, or the context's rule."""
-    own = params.get("iou_threshold")
-    if own is None:
-        return context.iou_rule.thresholds(context.progress)
-    value = number_in(own, "parameter iou_threshold", 1.0)
-    if value == 0.0:
-        raise ParamError("parameter iou_threshold is 0; allowed: above 0, up to 1")
-    return FixedIou(value).thresholds(context.progress)
-
-
-def _ratio(params: Mapping[str, object]) -> RewardRatio | None:
-    """The row's `det_reward_ratio`; None if it has none."""
-    value = params.get("det_reward_ratio")
-    if value is None or value == {}:
-        return None
-    if not isinstance(value, dict):
-        raise ParamError(f"parameter det_reward_ratio is {value!r}; allowed: a mapping of weights")
-    given = cast("dict[str, object]", value)
-    reject_unknown(given, (*_WEIGHT_NAMES, "iou_completeness"))
-    weights = {
-        name: number_in(
-            item,
-            f"parameter det_reward_ratio.{name}",
-            1.0 if name == "iou_completeness" else 1e6,
-        )
-        for name, item in given.items()
+def _flat_parts(row: Row, value: float, num_pred: int) -> dict[str, float]:
+    """Parts that are all `value`, beside the counts."""
+    return dict.fromkeys(PART_NAMES, value) | {
+        "num_pred": float(num_pred),
+        "num_ref": float(len(row.references.corners)),
+        "iou_threshold": _shown_threshold(row),
     }
-    if sum(weights.get(name, 0.0) for name in _WEIGHT_NAMES) <= 0.0:
-        raise ParamError(
-            f"parameter det_reward_ratio is {value!r}: one of {', '.join(_WEIGHT_NAMES)} must be "
-            "above 0"
-        )
-    return RewardRatio(**weights)
+
+
+def _shown_threshold(row: Row) -> float:
+    """The threshold, 0 if several are averaged."""
+    return row.thresholds[0] if len(row.thresholds) == 1 else 0.0
+
+
+def _reason(row: Row, listed: _Listed, mean_iou: float) -> str:
+    wanted = "/".join(f"{at:g}" for at in row.thresholds[:3])
+    count = f"{len(listed.corners)} of {len(row.references.corners)} boxes"
+    broken = f", {listed.num_malformed} entries are no boxes" if listed.num_malformed else ""
+    return f"{count}{broken}, mean IoU {mean_iou:.3f}, threshold {wanted}"

@@ -1,148 +1,174 @@
-"""Which predicted box stands for which reference box, and the mAP of one image."""
+"""Which predicted box stands for which reference box, at every IoU threshold at once.
+
+Two things make it cheap. Pairs taken by falling IoU are the same at every threshold, only cut off
+earlier, so one pass serves all of them. And that pass finds the best assignment too unless boxes
+compete, which a bound tells, so the best assignment is solved only where it can differ.
+"""
 
 # scipy has no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_specs import Box
-
 Matrix = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
-MAP_THRESHOLDS: tuple[float, ...] = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-"""COCO's ten IoU thresholds, 0.50 to 0.95."""
+Matching = Literal["optimal", "label_first", "reference_order"]
+"""Which pairs of one label count: the largest sum of IoUs, by falling IoU, or as upstream does."""
 
-_DETECTIONS_MAX = 100  # COCO looks at so many boxes per class and image
+LEVELS = (0.0, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
+"""Thresholds at which every verdict reports, 0 for none."""
 
-
-class Match(NamedTuple):
-    """One pair: indices of a reference and a predicted box, and their IoU."""
-
-    reference: int
-    predicted: int
-    iou: float
+_MANY = 100  # pairs, from which on it pays to leave out boxes without any before solving
 
 
-def iou_matrix(references: Sequence[Box], predicted: Sequence[Box]) -> Matrix:
-    """IoU of every reference (rows) with every predicted box (columns), all in one space."""
-    a = np.array([box.corners for box in references], dtype=np.float64).reshape(-1, 4)[:, None]
-    b = np.array([box.corners for box in predicted], dtype=np.float64).reshape(-1, 4)[None]
-    size = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    intersection = np.clip(size, 0.0, None).prod(axis=-1)
-    areas = (a[..., 2:] - a[..., :2]).prod(axis=-1) + (b[..., 2:] - b[..., :2]).prod(axis=-1)
-    union = areas - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0.0)
+class Found(NamedTuple):
+    """What was matched, at each of several thresholds."""
+
+    totals: list[float]
+    """Sum of the matched IoUs."""
+    nums: list[int]
+    """Number of pairs."""
 
 
-def same_label(references: Sequence[Box], predicted: Sequence[Box]) -> NDArray[np.bool_]:
-    """Whether reference (row) and predicted box (column) have one label, case and spaces aside."""
-    left = [fold_label(box.label) for box in references]
-    right = [fold_label(box.label) for box in predicted]
-    rows = [[name == other for other in right] for name in left]
-    return np.array(rows, dtype=np.bool_).reshape(len(left), len(right))
+class Pairs(NamedTuple):
+    """Overlapping pairs of one image by falling IoU, pairs of one label first among equals."""
+
+    values: list[float]
+    """IoUs."""
+    references: list[int]
+    predicted: list[int]
+    same: list[bool]
+    """Whether the two have one label."""
 
 
-def fold_label(label: str) -> str:
-    """The label as it is compared."""
-    return " ".join(label.casefold().split())
+def match_by_label(pairs: Pairs, levels: Sequence[float]) -> Found:
+    """Pairs of one label, taken by falling IoU while both boxes are free."""
+    taken, _, _ = _taken(pairs)
+    return found_at(taken, taken, levels)
 
 
-def match_by_label(ious: Matrix, allowed: NDArray[np.bool_], threshold: float) -> list[Match]:
-    """The pairs with the largest sum of IoUs, among pairs allowed and at or above the threshold.
+def match_best(pairs: Pairs, worth: Matrix, levels: Sequence[float]) -> Found:
+    """The pairs of one label with the largest sum of IoUs, at each level among pairs that reach it.
 
-    # departs from V-Triune: upstream goes greedily in reference order, so that the order of the
-    # references decides how many boxes match.
+    Args:
+        pairs: the overlapping pairs.
+        worth: IoUs of references (rows) and predicted boxes (columns), 0 where labels differ.
+        levels: thresholds.
     """
-    worth = np.where(allowed & (ious >= threshold) & (ious > 0.0), ious, 0.0)
-    rows, columns = np.nonzero(worth)
-    if len(set(rows.tolist())) < len(rows) or len(set(columns.tolist())) < len(columns):
-        from scipy.optimize import linear_sum_assignment
+    taken, references, predicted = _taken(pairs)
+    found = found_at(taken, taken, levels)
+    # No assignment is worth more than every reference's best, or every predicted box's.
+    if taken in (references, predicted):
+        return found
+    bounds = [found_at(bests, bests, levels).totals for bests in (references, predicted)]
+    for index, (level, total, *both) in enumerate(zip(levels, found.totals, *bounds, strict=True)):
+        if total < min(both) - 1e-12:
+            allowed = np.where(worth >= level, worth, 0.0)
+            if len(pairs.values) > _MANY:
+                allowed = allowed[allowed.any(axis=1)][:, allowed.any(axis=0)]
+            values = allowed[best_pairs(allowed)].tolist()
+            found.totals[index] = sum(values)
+            found.nums[index] = sum(value > 0.0 for value in values)
+    return found
 
-        rows, columns = linear_sum_assignment(worth, maximize=True)
-    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
-    return [Match(i, j, float(worth[i, j])) for i, j in pairs if worth[i, j] > 0.0]
 
+def match_by_iou(pairs: Pairs, levels: Sequence[float]) -> Found:
+    """Pairs by falling IoU, whatever the labels: V-Triune's `iou_max_iou_first`.
 
-def match_by_iou(ious: Matrix, allowed: NDArray[np.bool_], threshold: float) -> list[Match]:
-    """Pairs from the highest IoU down, whatever the labels; among equals those of one label.
-
-    A pair with different labels counts as found, with IoU 0: V-Triune's `iou_max_iou_first`.
+    A pair with different labels takes its boxes and counts as found, with IoU 0.
     """
-    rows, columns = np.nonzero((ious >= threshold) & (ious > 0.0))
-    pairs = sorted(
-        zip(rows.tolist(), columns.tolist(), strict=True),
-        key=lambda pair: (-ious[pair], not allowed[pair], pair),
-    )
-    matches: list[Match] = []
-    used_rows: set[int] = set()
-    used_columns: set[int] = set()
-    for i, j in pairs:
-        if i in used_rows or j in used_columns:
+    # departs from V-Triune: upstream's scan overwrites its own loop variables, so that it pairs
+    # the last two boxes it looked at and pays them the best IoU it saw.
+    taken: list[float] = []
+    worths: list[float] = []
+    used_references: set[int] = set()
+    used_predicted: set[int] = set()
+    for value, i, j, is_same in zip(*pairs, strict=True):
+        if i not in used_references and j not in used_predicted:
+            used_references.add(i)
+            used_predicted.add(j)
+            taken.append(value)
+            worths.append(value if is_same else 0.0)
+    return found_at(taken, worths, levels)
+
+
+def match_in_order(
+    pairs: Pairs,
+    reference_order: Sequence[int],
+    predicted_order: Sequence[int],
+    levels: Sequence[float],
+) -> Found:
+    """Each reference in the order written takes its best free box: V-Triune's own matching.
+
+    The order of the references decides who goes without. Kept for comparing with upstream.
+
+    Args:
+        pairs: the overlapping pairs.
+        reference_order: position of each reference in the text.
+        predicted_order: position of each predicted box in the text.
+        levels: thresholds.
+    """
+    wanted: dict[int, list[tuple[float, int, float]]] = {}
+    for value, i, j, is_same in zip(*pairs, strict=True):
+        if is_same:
+            wanted.setdefault(reference_order[i], []).append((-value, predicted_order[j], value))
+    found = Found([], [])
+    for level in levels:
+        total, used = 0.0, set[int]()
+        for _, offers in sorted(wanted.items()):
+            best = min((offer for offer in offers if offer[1] not in used), default=None)
+            if best is not None and best[2] >= level:
+                used.add(best[1])
+                total += best[2]
+        found.totals.append(total)
+        found.nums.append(len(used))
+    return found
+
+
+def best_pairs(worth: Matrix) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the assignment with the largest sum; pairs worth 0 may be among them."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(worth, maximize=True)
+
+
+def found_at(values: Sequence[float], worths: Sequence[float], levels: Sequence[float]) -> Found:
+    """Of pairs by falling value, what those at or above each level are worth."""
+    totals = list(accumulate(worths, initial=0.0))
+    rising = [-value for value in values]
+    nums = [bisect_right(rising, -level) for level in levels]
+    return Found([totals[num] for num in nums], nums)
+
+
+def _taken(pairs: Pairs) -> tuple[list[float], list[float], list[float]]:
+    """By falling IoU: the pairs of one label taken while both are free, and each side's best."""
+    taken: list[float] = []
+    of_references: list[float] = []
+    of_predicted: list[float] = []
+    used_references: set[int] = set()
+    used_predicted: set[int] = set()
+    seen_references: set[int] = set()
+    seen_predicted: set[int] = set()
+    for value, i, j, is_same in zip(*pairs, strict=True):
+        if not is_same:
             continue
-        used_rows.add(i)
-        used_columns.add(j)
-        matches.append(Match(i, j, float(ious[i, j]) if allowed[i, j] else 0.0))
-    return matches
-
-
-def average_precisions(
-    ious: Matrix, reference_labels: Sequence[str], predicted_labels: Sequence[str]
-) -> NDArray[np.float64]:
-    """The mAP of one image at each of MAP_THRESHOLDS, COCO's definition with all confidences equal.
-
-    Boxes count in the order they were written, and boxes of classes that the reference lacks
-    are not counted, so mAP alone pays for spam: use it together with the size penalty.
-    """
-    classes = sorted(set(reference_labels))
-    total = np.zeros(len(MAP_THRESHOLDS))
-    for name in classes:
-        rows = [i for i, label in enumerate(reference_labels) if label == name]
-        columns = [j for j, label in enumerate(predicted_labels) if label == name]
-        if columns:
-            total += _class_precisions(ious[np.ix_(rows, columns[:_DETECTIONS_MAX])])
-    return total / max(1, len(classes))
-
-
-def _class_precisions(ious: Matrix) -> NDArray[np.float64]:
-    """Average precision of one class at each threshold."""
-    num_references, num_predicted = ious.shape
-    thresholds = np.array(MAP_THRESHOLDS)
-    free = np.ones((len(thresholds), num_references), dtype=np.bool_)
-    hits = np.zeros((len(thresholds), num_predicted), dtype=np.bool_)
-    each = np.arange(len(thresholds))
-    for j in range(num_predicted):
-        if not ious[:, j].max() >= thresholds[0]:
-            continue
-        worth = np.where(free, ious[:, j], -1.0)
-        # Among equals COCO takes the last reference.
-        best = num_references - 1 - worth[:, ::-1].argmax(axis=1)
-        hit = worth[each, best] >= thresholds
-        hits[hit, j] = True
-        free[each[hit], best[hit]] = False
-    found = hits.cumsum(axis=1)
-    precision = found / np.arange(1, num_predicted + 1)
-    # Precision never rises with recall: take the best one still to come.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    weights = _recall_weights(num_references)
-    result = np.zeros(len(thresholds))
-    for t in range(len(thresholds)):
-        if hits[t].any():
-            at_hits = precision[t, hits[t]]
-            result[t] = float(at_hits @ weights[: len(at_hits)])
-    return result
-
-
-@lru_cache(maxsize=1024)
-def _recall_weights(num_references: int) -> NDArray[np.float64]:
-    """Share of COCO's 101 recall points that each further hit covers."""
-    recalls = np.arange(1, num_references + 1) / num_references
-    points = np.searchsorted(recalls, np.linspace(0.0, 1.0, 101), side="left")
-    counts = np.bincount(points, minlength=num_references).astype(np.float64)
-    return counts[:num_references] / 101.0
+        if i not in seen_references:
+            seen_references.add(i)
+            of_references.append(value)
+        if j not in seen_predicted:
+            seen_predicted.add(j)
+            of_predicted.append(value)
+        if i not in used_references and j not in used_predicted:
+            used_references.add(i)
+            used_predicted.add(j)
+            taken.append(value)
+    return taken, of_references, of_predicted

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from data_specs import Sample
-from verifiers import choice, detection, math_answer, number, text
+from verifiers import choice, composite, detection, math_answer, number, point, text
 from verifiers.iou_rule import ScoreContext
 from verifiers.verdict import Verdict
 
@@ -38,8 +38,12 @@ VERIFIERS: dict[str, Verifier] = {
         version=math_answer.VERSION,
     ),
     "detection": Verifier(
-        judge=detection.judge, check_params=detection.check_params, version=detection.VERSION
+        judge=detection.judge,
+        check_params=detection.check_params,
+        version=detection.VERSION,
+        judge_batch=detection.judge_batch,
     ),
+    "point": Verifier(judge=point.judge, check_params=point.check_params, version=point.VERSION),
     "choice": Verifier(
         judge=choice.judge, check_params=choice.check_params, version=choice.VERSION
     ),
@@ -47,6 +51,12 @@ VERIFIERS: dict[str, Verifier] = {
         judge=number.judge, check_params=number.check_params, version=number.VERSION
     ),
     "text": Verifier(judge=text.judge, check_params=text.check_params, version=text.VERSION),
+    "composite": Verifier(
+        judge=composite.judge,
+        check_params=composite.check_params,
+        version=composite.VERSION,
+        judge_batch=composite.judge_batch,
+    ),
 }
 
 
