@@ -3,7 +3,7 @@
 from verifiers.box_text import parse_boxes
 from verifiers.iou_rule import AveragedIou, FixedIou, IouRule, ScoreContext, StagedIou
 from verifiers.params import ParamError
-from verifiers.pool import ScoringPool, score_batch
+from verifiers.pool import PoolStats, ScoringPool, score_batch
 from verifiers.registry import VERIFIERS, Verifier, find_verifier, verifier_names
 from verifiers.scorer import PoolScoring, Scoring, ServerScoring, read_scoring, score_with
 from verifiers.scoring import check_spec, score, score_many
@@ -17,6 +17,7 @@ __all__ = [
     "IouRule",
     "ParamError",
     "PoolScoring",
+    "PoolStats",
     "ScoreContext",
     "Scoring",
     "ScoringPool",

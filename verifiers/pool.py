@@ -1,83 +1,163 @@
-"""Many verdicts at once in processes that can be killed, each response under a hard time limit."""
+"""Many verdicts at once in processes that can be killed, each response under a hard time limit.
+
+How it works, what it guarantees and what it does not: docs/verifiers/pool.md.
+"""
 
 from __future__ import annotations
 
-import atexit
-import multiprocessing
-import multiprocessing.context
+import os
 import sys
+import threading
+import weakref
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
+from dataclasses import dataclass
 from types import TracebackType
-
-from pebble import ProcessFuture, ProcessPool
+from typing import TYPE_CHECKING
 
 from data_specs import Sample
 from verifiers.iou_rule import ScoreContext
 from verifiers.scoring import score_many
 from verifiers.verdict import Verdict
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from verifiers.pool_dispatch import Dispatcher
+
 Item = tuple[Sample, str]
 
 TIME_LIMIT_S = 2.0
 """Longest time one response may take."""
+MEMORY_LIMIT_MB = 2048
+"""Most memory a worker may take beside what it starts with."""
 
-_CHUNK_ITEMS_MAX = 16  # so many slow formulas still end within the limit of one
 _DEFAULT_CONTEXT = ScoreContext()
 
 
-class ScoringPool:
-    """Warm worker processes. A response that exceeds the limit costs its worker, not the run.
+@dataclass(frozen=True, kw_only=True)
+class PoolStats:
+    """What a pool is doing, and what it has done since it was made."""
 
-    Use it as a context manager, or call `close`.
+    num_workers: int
+    """Workers there are now, those for the queue behind slow items included."""
+    busy: int
+    """Workers with something to judge."""
+    queued: int
+    """Responses that no worker has yet."""
+    scored: int
+    """Responses that have a verdict, whatever its status."""
+    timeouts: int
+    """Responses that exceeded the time limit."""
+    restarts: int
+    """Workers that were killed or died."""
+
+
+class ScoringPool:
+    """Warm worker processes. A response that exceeds a limit costs its worker, not the run.
+
+    Use it as a context manager, or call `close`. Any thread may call it.
     """
 
-    def __init__(self, workers: int, time_limit_s: float = TIME_LIMIT_S) -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        time_limit_s: float = TIME_LIMIT_S,
+        memory_limit_mb: int = MEMORY_LIMIT_MB,
+        preload: tuple[str, ...] = (),
+    ) -> None:
+        """Start the processes, without waiting for them.
+
+        Args:
+            workers: processes that judge side by side, at least 1.
+            time_limit_s: longest time one response may take, above 0.
+            memory_limit_mb: most memory a worker may take beside what it starts with, MB.
+            preload: modules to import before the first verdict, such as one that puts your
+                verifier into VERIFIERS; what they do at import must be safe to fork.
+        """
         if workers < 1:
             raise ValueError(f"workers is {workers!r}; allowed: at least 1")
-        if not time_limit_s > 0:
-            raise ValueError(f"time_limit_s is {time_limit_s!r}; allowed: above 0")
+        if not 0 < time_limit_s < 1e6:
+            raise ValueError(f"time_limit_s is {time_limit_s!r}; allowed: above 0, below 1e6")
+        if memory_limit_mb < 1:
+            raise ValueError(f"memory_limit_mb is {memory_limit_mb!r}; allowed: at least 1")
+        _check_platform()
+        from verifiers.pool_crew import PoolSettings
+        from verifiers.pool_dispatch import Dispatcher
+
         self.workers = workers
         self.time_limit_s = time_limit_s
-        self._pool = ProcessPool(max_workers=workers, context=_process_context())
+        self.memory_limit_mb = memory_limit_mb
+        self._dispatcher: Dispatcher = Dispatcher(
+            PoolSettings(
+                workers=workers,
+                time_limit_s=time_limit_s,
+                memory_limit_mb=memory_limit_mb,
+                preload=tuple(preload),
+            )
+        )
+        # Closes a forgotten pool too, when it is collected or when the interpreter ends.
+        self._finalizer = weakref.finalize(self, self._dispatcher.stop)
+
+    def submit(
+        self, items: Sequence[Item], context: ScoreContext = _DEFAULT_CONTEXT
+    ) -> Future[list[Verdict]]:
+        """The verdicts to come, one per item, in order.
+
+        Cancelling the future takes what is still queued out of the queue.
+
+        Raises: ValueError or TypeError if an item cannot be sent to a worker; RuntimeError if the
+        pool is closed or belongs to another process. What goes wrong later, the future raises.
+        """
+        from verifiers.pool_job import Job
+
+        job = Job(items, context)
+        if not job.names:
+            job.end()
+        else:
+            self._dispatcher.submit(job)
+        return job.future
 
     def score_batch(
         self, items: Sequence[Item], context: ScoreContext = _DEFAULT_CONTEXT
     ) -> list[Verdict]:
-        """One verdict per item, in order.
+        """One verdict per item, in order."""
+        future = self.submit(items, context)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # when interrupted; a future that is done stays as it is
 
-        Items travel in chunks. A chunk shares the limit of one response, which thousands of
-        plain answers fit in; one that fails is run again item by item.
-        """
-        light = [(_without_images(sample), response) for sample, response in items]
-        size = max(1, min(_CHUNK_ITEMS_MAX, -(-len(light) // (4 * self.workers))))
-        chunks = [light[start : start + size] for start in range(0, len(light), size)]
-        futures = [self._submit(chunk, context) for chunk in chunks]
-        retried: dict[int, list[ProcessFuture[list[Verdict]]]] = {}
-        results: list[list[Verdict] | None] = []
-        for index, (chunk, future) in enumerate(zip(chunks, futures, strict=True)):
-            result = self._result(future, chunk)
-            if isinstance(result, Verdict):
-                if len(chunk) == 1:
-                    results.append([result])
-                    continue
-                retried[index] = [self._submit([item], context) for item in chunk]
-                results.append(None)
-            else:
-                results.append(result)
-        for index, singles in retried.items():
-            verdicts: list[Verdict] = []
-            for item, future in zip(chunks[index], singles, strict=True):
-                result = self._result(future, [item])
-                verdicts.extend([result] if isinstance(result, Verdict) else result)
-            results[index] = verdicts
-        return [verdict for part in results for verdict in part or ()]
+    async def score_batch_async(
+        self, items: Sequence[Item], context: ScoreContext = _DEFAULT_CONTEXT
+    ) -> list[Verdict]:
+        """One verdict per item, in order, without holding up the event loop."""
+        import asyncio
+
+        return await asyncio.wrap_future(self.submit(items, context))
+
+    def stats(self) -> PoolStats:
+        """Counts of this moment; taken without stopping anything, so they may differ by a few."""
+        dispatcher = self._dispatcher
+        workers = list(dispatcher.crew.workers.values())
+        return PoolStats(
+            num_workers=len(workers),
+            busy=sum(worker.piece is not None for worker in workers),
+            queued=dispatcher.queue.num_items
+            + sum(len(job.names) for job in list(dispatcher.inbox)),
+            scored=dispatcher.scored,
+            timeouts=dispatcher.timeouts,
+            restarts=dispatcher.crew.restarts,
+        )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more work."""
+        return self._dispatcher.is_closed
 
     def close(self) -> None:
-        """Stop the workers, whatever they do."""
-        self._pool.stop()
-        self._pool.join()
+        """Stop the workers, whatever they do; who still waits for verdicts gets a RuntimeError."""
+        self._finalizer()
 
     def __enter__(self) -> ScoringPool:
         return self
@@ -89,29 +169,6 @@ class ScoringPool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _submit(self, chunk: list[Item], context: ScoreContext) -> ProcessFuture[list[Verdict]]:
-        return self._pool.schedule(score_many, args=[chunk, context], timeout=self.time_limit_s)
-
-    def _result(
-        self, future: ProcessFuture[list[Verdict]], chunk: list[Item]
-    ) -> list[Verdict] | Verdict:
-        """The chunk's verdicts, or one verdict that says why there are none."""
-        name = chunk[0][0].reward.verifier
-        try:
-            return future.result()
-        except FutureTimeout:
-            reason = f"no verdict within {self.time_limit_s:g} s"
-            return Verdict(
-                score=None,
-                status="timeout",
-                reason=reason,
-                verifier=name,
-                seconds=self.time_limit_s,
-            )
-        except Exception as error:  # noqa: BLE001 - process boundary: a worker died or broke
-            reason = f"worker failed: {type(error).__name__}: {error}"
-            return Verdict(score=None, status="fault", reason=reason, verifier=name)
 
 
 def score_batch(
@@ -127,35 +184,37 @@ def score_batch(
     """
     if workers == 0:
         return score_many(items, context)
-    pool = _warm_pools.get(workers)
-    if pool is None:
-        if not _warm_pools:
-            atexit.register(close_pools)
-        pool = _warm_pools[workers] = ScoringPool(workers)
+    # A fork of this process finds neither its parent's pools nor a lock that somebody holds.
+    with _locks.setdefault(os.getpid(), threading.Lock()):
+        key = os.getpid(), workers
+        pool = _warm_pools.get(key)
+        if pool is None or pool.is_closed:
+            pool = _warm_pools[key] = ScoringPool(workers)
     return pool.score_batch(items, context)
 
 
 def close_pools() -> None:
-    """Stop every worker that `score_batch` keeps warm."""
-    while _warm_pools:
-        _warm_pools.popitem()[1].close()
+    """Stop every worker that `score_batch` keeps warm; the end of the interpreter does, too."""
+    for key in list(_warm_pools):
+        if key[0] == os.getpid():
+            _warm_pools.pop(key).close()
 
 
-_warm_pools: dict[int, ScoringPool] = {}
+_warm_pools: dict[tuple[int, int], ScoringPool] = {}
+_locks: dict[int, threading.Lock] = {}
 
 
-def _without_images(sample: Sample) -> Sample:
-    """The sample as a verifier needs it: responses are text, so images stay here."""
-    return replace(sample, images=()) if sample.images else sample
+def _check_platform() -> None:
+    import socket
 
-
-def _process_context() -> multiprocessing.context.BaseContext:
-    """Clean workers: a fork of a process with torch's threads may hang.
-
-    The fork server loads the verifiers once, so a killed worker is replaced in milliseconds.
-    """
-    if sys.platform == "win32":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["verifiers.worker"])
-    return context
+    if not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
+        raise OSError(
+            f"ScoringPool needs fork and Unix sockets, which {sys.platform} has not: judge in "
+            "this process with score_batch(items, workers=0), which has no time limit, or use "
+            "reward servers on another machine"
+        )
+    if not sys.executable:
+        raise OSError(
+            "ScoringPool starts sys.executable, which this embedded interpreter has not set: set "
+            "it to a Python with verifiers installed, or judge with workers=0"
+        )
