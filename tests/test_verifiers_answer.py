@@ -8,7 +8,13 @@ from test_verifiers_cases import BOX, make
 
 from data_specs import Box
 from verifiers import VERIFIERS, parse_boxes, score
-from verifiers.answer import ANSWER_CHARS_MAX, RESPONSE_CHARS_MAX, extract_answer, form_score
+from verifiers.answer import (
+    ANSWER_CHARS_MAX,
+    RESPONSE_CHARS_MAX,
+    extract_answer,
+    form_score,
+    reference_text,
+)
 from verifiers.box_text import BOXES_MAX, read_boxes
 from verifiers.numerals import number_word, plain_number
 
@@ -26,6 +32,15 @@ from verifiers.numerals import number_word, plain_number
         (r"<answer>so \boxed{7}</answer>", "7"),
         ("<answer>6</answer>, no, wait: <answer>7</answer>", "7"),
         (r"<answer>7</answer> \boxed{7}", "7"),
+        (r"<answer>'left'</answer>", "left"),
+        ('<answer>```python\n"left"\n```</answer>', "left"),
+        (r"\boxed{'it's'}", "'it's'"),
+        (r"\boxed{''}", "''"),
+        (r"\\boxed{7} and \\boxed{ 7 }", "7"),
+        (r"a\\\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{6}. No: \boxed{7}", "7"),
+        (r"\boxed{6} = \boxed{7}", "7"),
+        (r"with a stray { it is \boxed{7}", "7"),
     ],
 )
 def test_the_final_answer_is_found(response, text):
@@ -43,6 +58,15 @@ def test_the_final_answer_is_found(response, text):
         ("<answer></answer>", "no_answer", "empty"),
         (r"\boxed{6} or \boxed{7}", "unparseable", "different"),
         ("<answer>6</answer> <answer>7</answer>", "unparseable", "different"),
+        (r"\boxed{6}" + "\n" * 500 + r"\boxed{7}", "unparseable", "different"),
+        (r"\boxed{6} $\quad \text{or}$ \boxed{7}", "unparseable", "different"),
+        (r"\boxed{6}; alternatively, it could be \boxed{7}", "unparseable", "different"),
+        (r"\boxed{6} \boxed{7} \boxed{7}", "unparseable", "different"),
+        (r"<answer>\boxed{6} \boxed{7}</answer>", "unparseable", "different"),
+        (r"\boxed{\boxed{7}", "no_answer", "never closed"),
+        (r"\boxed{{{7}", "no_answer", "never closed"),
+        (r"\boxed7}", "no_answer", "neither"),
+        (r"\boxed{7\}", "no_answer", "never closed"),
         (r"<answer>6</answer> \boxed{7}", "unparseable", "something else"),
         ("x" * (RESPONSE_CHARS_MAX + 1), "unparseable", "at most"),
         (r"\boxed{" + "x" * (ANSWER_CHARS_MAX + 1) + "}", "unparseable", "at most"),
@@ -52,6 +76,21 @@ def test_a_missing_answer_says_why(response, status, reason):
     answer = extract_answer(response)
     assert (answer.text, answer.status) == (None, status)
     assert reason in answer.reason
+
+
+def test_a_reference_may_be_bare_in_dollar_signs_quoted_or_fenced():
+    for ground_truth in (
+        "7",
+        " $7$ ",
+        "$$7$$",
+        "'7'",
+        "```\n7\n```",
+        r"\boxed{7}",
+        "<answer>7</answer>",
+    ):
+        assert reference_text(ground_truth).text == "7"
+    for ground_truth in ("", "  ", r"\boxed{7", "<answer>7", "7" * (ANSWER_CHARS_MAX + 1)):
+        assert reference_text(ground_truth).text is None
 
 
 def test_the_format_score_of_a_tag_row_counts_the_four_tags_once_each():
@@ -127,7 +166,7 @@ def test_the_box_parser_gives_boxes_or_nothing(text):
             assert isinstance(box, Box)
 
 
-@pytest.mark.parametrize("name", [name for name in VERIFIERS if name != "mathverify"])
+@pytest.mark.parametrize("name", VERIFIERS)
 @pytest.mark.parametrize(
     "response",
     [

@@ -16,16 +16,19 @@ ANSWER_CHARS_MAX = 65_536
 
 _THINK_END = "</think>"
 _ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+# A doubled backslash is what is left of one that was escaped twice.
+_BOX_TOKEN = re.compile(r"\\\\?boxed\s*\{|\\.|[{}]", re.DOTALL)
 # A box without braces or backslashes inside: what most answers are.
 _SIMPLE_BOX = re.compile(r"\\boxed\{([^{}\\]*)\}")
 _FENCE = re.compile(r"^```[A-Za-z0-9_+-]{0,20}[ \t]*\n?(.*?)\n?```$", re.DOTALL)
 # Between two final answers, this makes them alternatives rather than a correction.
 _ALTERNATIVE_GAP = re.compile(
-    r"(?:[\s,;.:$|/&()*~-]|\\[,;! ]|\\text\b|[{}]|or\b|and\b|either\b|maybe\b|perhaps\b|also\b)*",
+    r"(?:[\s,;.:$|/&()\[\]{}*~#>•–—-]|\\[,;:! \\]|\\(?:text|textrm|mathrm|quad|qquad|lor|vee)\b"
+    r"|(?:or|and|either|maybe|perhaps|also|possibly|alternatively|otherwise|else|versus|vs|it|could"
+    r"|might|may|be)\b)*",
     re.IGNORECASE,
 )
-_GAP_CHARS_MAX = 60
+_GAP_CHARS_MAX, _GAP_CHARS_READ = 60, 2000
 
 Form = Literal["tag", "boxed"]
 
@@ -48,14 +51,21 @@ class _Span(NamedTuple):
 
 
 def extract_answer(response: str) -> Answer:
-    r"""The final answer, in a tag or in a box.
+    r"""The final answer, in a tag or in a box, without code fence and quotation marks.
 
     A correction counts ("\boxed{1}. Wait. \boxed{2}" is 2); alternatives side by side
     ("\boxed{1} or \boxed{2}") do not, nor does a tag or box that is never closed.
     """
+    # departs from V-Triune: its mathverify reads the thinking as well and takes all boxes of a
+    # response for one set, so that two boxes are the answer "41, 42".
     final = _after_thinking(response)
     if isinstance(final, Answer):
         return final
+    return _unquoted(_last_answer(final))
+
+
+def _last_answer(final: str) -> Answer:
+    """The last answer tag, or the last box if there is no tag."""
     tag = _last_tag(final) if "<" in final else None
     if isinstance(tag, Answer):
         return tag
@@ -93,7 +103,7 @@ def reference_text(ground_truth: str) -> Answer:
         bare = bare.strip("$").strip()
     if not bare:
         return Answer(None, "no_answer", "the reference is empty")
-    return Answer(bare)
+    return _unquoted(_checked(Answer(bare)))
 
 
 def form_score(response: str, ground_truth: str, answer: Answer) -> float:
@@ -105,6 +115,7 @@ def form_score(response: str, ground_truth: str, answer: Answer) -> float:
     """
     if "<answer>" not in ground_truth:
         return 1.0 if answer.text is not None else 0.0
+    # departs from V-Triune: its code wants line breaks around each tag, its paper does not.
     tags = ("<think>", "</think>", "<answer>", "</answer>")
     return sum(0.25 for tag in tags if response.count(tag) == 1)
 
@@ -145,6 +156,17 @@ def _checked(answer: Answer) -> Answer:
     if not text:
         return answer._replace(text=None, status="no_answer", reason="the answer is empty")
     return answer._replace(text=text)
+
+
+def _unquoted(answer: Answer) -> Answer:
+    """The answer without quotation marks around it, as Python writes a string: 'left'."""
+    text = answer.text
+    if text is None or len(text) < 3 or text[0] not in "'\"" or text[0] != text[-1]:
+        return answer
+    inside = text[1:-1]
+    if text[0] in inside or not inside.strip():
+        return answer
+    return answer._replace(text=inside.strip())
 
 
 def _last_tag(final: str) -> _Span | Answer | None:
@@ -200,7 +222,7 @@ def _box_spans(final: str) -> list[_Span] | None:
                 content = contents.pop()
                 if not contents:
                     spans.append(_Span(start, found.end(), final[content : found.start()].strip()))
-        elif token.startswith("\\boxed"):
+        elif token.endswith("{") and len(token) > 2:
             stack.append(found.start())
             contents.append(found.end())
     return None if contents else spans
@@ -209,9 +231,9 @@ def _box_spans(final: str) -> list[_Span] | None:
 def _has_alternative(final: str, spans: list[_Span]) -> bool:
     """Whether a different answer stands beside the last one, with no more than an "or" between."""
     for before, after in zip(reversed(spans[:-1]), reversed(spans), strict=False):
-        gap = final[before.end : after.start]
+        gap = " ".join(final[before.end : after.start][:_GAP_CHARS_READ].split())
         if len(gap) > _GAP_CHARS_MAX or not _ALTERNATIVE_GAP.fullmatch(gap):
             return False
-        if before.text != spans[-1].text:
+        if "".join(before.text.split()) != "".join(spans[-1].text.split()):
             return True
     return False

@@ -1,4 +1,8 @@
-"""Whether two LaTeX formulas are equal: math-verify, behind guards and a numeric probe."""
+r"""A reference in notation that `math_reader` does not know, worked out by sympy: `\sum`, `\int`.
+
+Only references come here, once each. What a model writes never reaches sympy: no guard would bound
+what it does with a large power or an integral.
+"""
 
 # math-verify and sympy are half typed.
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
@@ -7,96 +11,100 @@ from __future__ import annotations
 
 import logging
 import re
+from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
-FORMULA_CHARS_MAX = 600
-"""Longer answers are compared as text only."""
-FORMULA_DEPTH_MAX = 24
-"""Deepest nesting of brackets that is parsed."""
-EXPONENT_MAX = 1000
-"""Largest exponent that is parsed."""
+from verifiers import math_node as m
+from verifiers.math_node import FormulaError, Node
 
-_RELATIVE_GAP_MAX = 1e-5
-_PROBE_DIGITS = 20
-_LONG_DIGITS = re.compile(r"[0-9]{101}")
-_BIG_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*[+-]?\s*[0-9]{4}")
-_TOWER = re.compile(r"(?:\^|\*\*)\s*(?:[{(][^{}()]*(?:\^|\*\*)|[^{}()\s+*/-]+\s*(?:\^|\*\*))")
-_COMPOUND_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(][^{}()]*[{(]")
-_BIG_FACTORIAL = re.compile(r"(?:[0-9]{4}|[)}\]!])\s*!")
-_HEAVY = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|det|binom|dbinom|tbinom|mod|pmod|bmod)")
-_BIG_NUMBER = re.compile(r"[0-9]{4}")
-_MATRIX_CELLS_MAX = 40
+CHARS_MAX = 300
+"""Longer references are not worked out."""
+DEPTH_MAX = 12
+"""Deepest nesting of brackets that is worked out."""
+
+_STEPWISE = re.compile(
+    r"\\(?:sum|prod|i{0,2}int|oint|lim|det|mod|pmod|bmod|begin\{vmatrix)(?![a-z])"
+)
+_THREE_DIGITS = re.compile(r"[0-9]{3}")
+_TWO_DIGIT_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*[+-]?\s*[0-9]{2}")
+_TOWER = re.compile(r"(?:\^|\*\*)\s*[{(][^A-Za-z}]*(?:\^|\*\*)")  # of numbers: 9^{9^9}
 
 
-def refuse_formula(plain: str) -> str:
-    """Why a formula is not given to sympy, or an empty text. Cheap, and meant to be strict."""
-    if len(plain) > FORMULA_CHARS_MAX:
-        return f"too long: {len(plain)} characters, at most {FORMULA_CHARS_MAX} are parsed"
+def refuse_formula(text: str) -> str:
+    """Why a reference is not given to sympy, or an empty text. Cheap, and meant to be strict."""
+    if len(text) > CHARS_MAX:
+        return f"too long: {len(text)} characters, at most {CHARS_MAX} are worked out"
     depth = deepest = 0
-    for char in plain:
-        if char in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif char in "})]":
-            depth -= 1
-    if deepest > FORMULA_DEPTH_MAX:
-        return f"too deep: nested {deepest} times, at most {FORMULA_DEPTH_MAX} are parsed"
-    if _LONG_DIGITS.search(plain):
-        return "too many digits: more than 100 in a row"
-    if _BIG_EXPONENT.search(plain) or _TOWER.search(plain) or _COMPOUND_EXPONENT.search(plain):
-        return f"too large an exponent: more than {EXPONENT_MAX - 1}, or a power of a power"
-    if _BIG_FACTORIAL.search(plain):
-        return "too large a factorial"
-    if _HEAVY.search(plain) and _BIG_NUMBER.search(plain):
-        return "too heavy: a sum, product or integral with large numbers"
-    if plain.count("&") > _MATRIX_CELLS_MAX or plain.count(",") > 2 * _MATRIX_CELLS_MAX:
-        return "too many parts"
+    for char in text:
+        depth += (char in "{([") - (char in "})]")
+        deepest = max(deepest, depth)
+    if deepest > DEPTH_MAX:
+        return f"too deep: nested {deepest} times, at most {DEPTH_MAX} are worked out"
+    if _THREE_DIGITS.search(text):
+        return "too large a number: more than two digits"
+    if _TWO_DIGIT_EXPONENT.search(text) or _TOWER.search(text):
+        return "too large an exponent: more than one digit, or a power of a power"
+    if "!" in text and "!" in text[text.index("!") + 1 :]:
+        return "too many factorials: more than one"
+    if len(_STEPWISE.findall(text)) > 1:
+        return "too heavy: more than one sum, product, integral or limit"
     return ""
 
 
-@lru_cache(maxsize=8192)
-def equal_formulas(reference: str, answer: str) -> bool:
-    """Whether the two are equal; only for what `refuse_formula` lets pass.
+@lru_cache(maxsize=4096)
+def worked_out(text: str) -> Node | None:
+    """The formula that a reference comes to; None if it is refused or does not come to one."""
+    if refuse_formula(text):
+        return None
+    from math_verify import LatexExtractionConfig, parse
 
-    math-verify rounds to six places, so to it 1/2^99 is 1/2^98, and it expands what need not be
-    expanded. Two expressions that differ at a probe point are therefore settled before it.
-    """
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    for name in ("math_verify.parser", "math_verify.grader"):
-        # It logs a warning whenever its own time limits are off. They work by signals, hence in
-        # the main thread only; ours is the killable worker.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It warns whenever its own time limits are off. They work by signals, hence in the main thread
+    # only; ours is the killable worker.
+    logging.getLogger("math_verify.parser").setLevel(logging.CRITICAL)
     config = (LatexExtractionConfig(boxed_match_priority=0),)
-    left, right = (
-        parse(f"\\boxed{{{text}}}", extraction_config=config, parsing_timeout=0)
-        for text in (reference, answer)
-    )
-    if not left or not right:
-        return False
-    if "%" not in reference and "%" not in answer and _differ(left[0], right[0]):
-        return False
-    return bool(verify(left, right, timeout_seconds=0))
+    try:
+        found = parse(f"\\boxed{{{text}}}", extraction_config=config, parsing_timeout=0)
+        return _node(found[0].doit()) if found and not isinstance(found[0], str) else None
+    except (FormulaError, RecursionError, ValueError, ArithmeticError, TypeError, AttributeError):
+        return None  # whatever so many layers trip over, it comes to nothing readable
+    except NotImplementedError:
+        return None  # sympy's word for what it cannot work out
 
 
-def _differ(left: object, right: object) -> bool:
-    """Whether two expressions have clearly different values; False if that cannot be told."""
-    from sympy import Abs, Expr, Float, N
+def _node(found: Any) -> Node:
+    """Sympy's expression as a tree of ours.
 
-    if not (isinstance(left, Expr) and isinstance(right, Expr)):
-        return False
-    symbols = sorted(left.free_symbols | right.free_symbols, key=str)
-    for shift in (0.137, 0.291):
-        point = {
-            symbol: Float(shift + 0.619 * index, _PROBE_DIGITS)
-            for index, symbol in enumerate(symbols, start=1)
-        }
-        try:
-            # sympy's numbers, not floats: values such as 7^999 are far outside a float's range.
-            a, b = (N(side.xreplace(point), _PROBE_DIGITS) for side in (left, right))
-            gap, size = N(Abs(a - b)), N(Abs(a) + Abs(b))
-            if gap.is_finite and size.is_finite and bool(gap > _RELATIVE_GAP_MAX * size):
-                return True
-        except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
-            return False  # no number at this point: infinite, undefined or not a number
-    return False
+    Raises: FormulaError if it holds what has no place there.
+    """
+    from sympy import E, I, Symbol, oo, pi
+
+    for constant, node in ((pi, _name("\\pi")), (E, _name("e")), (I, _name("i")), (oo, m.INFINITY)):
+        if found == constant:
+            return node
+    if found.is_Rational:
+        return m.number(Fraction(int(found.p), int(found.q)))
+    if isinstance(found, Symbol):
+        # It writes x_{1} as x_1 and \alpha as alpha.
+        return _name(found.name if len(found.name.split("_")[0]) == 1 else f"\\{found.name}")
+    parts = tuple(_node(part) for part in found.args)
+    if found.is_Add or found.is_Mul:
+        return m.add(parts) if found.is_Add else m.multiply(parts)
+    if found.is_Pow:
+        return m.power(*parts)
+    function = _FUNCTIONS.get(type(found).__name__)
+    if function is None or len(parts) != 1:
+        raise FormulaError(f"a {type(found).__name__}")
+    return m.power(_name("e"), parts[0]) if function == "exp" else m.call(function, parts[0])
+
+
+def _name(name: str) -> Node:
+    return Node("name", (), name)
+
+
+_FUNCTIONS = {
+    **{name: name for name in ("sin", "cos", "tan", "cot", "sec", "csc", "factorial", "exp")},
+    **{name: name for name in ("sinh", "cosh", "tanh", "coth")},
+    **{"log": "ln", "Abs": "abs", "floor": "floor", "ceiling": "ceil"},
+    **{"asin": "arcsin", "acos": "arccos", "atan": "arctan", "acot": "arccot"},
+}

@@ -25,6 +25,10 @@ _POWER = re.compile(
 )
 _THIN_SPACE = re.compile(r"(?<=[0-9])(?:\\[,!]|\{,\}|[\u00a0\u2009\u202f ])(?=[0-9]{3}(?![0-9]))")
 
+_REPEATING = re.compile(
+    r"([+-]?)([0-9]{0,60})\.([0-9]{0,60})\\(?:overline|dot|bar)\{([0-9]{1,60})\}"
+)
+
 _TENS = {
     "twenty": 20,
     "thirty": 30,
@@ -156,4 +160,9 @@ def _latex_number(text: str) -> Number | None:
         if found[1] is None and found[2].startswith("-"):  # -2^2 is -(2^2)
             power = -(Fraction(-base) ** exponent)
         return None if factor is None else factor * power
+    if found := _REPEATING.fullmatch(text):
+        places, period = len(found[3]), len(found[4])
+        value = Fraction(int(found[2] + found[3] + found[4]) - int(found[2] + found[3] or 0), 1)
+        value /= (10**period - 1) * 10**places
+        return -value if found[1] == "-" else value
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Literal
 
 from data_specs import Sample
 from verifiers import choice, composite, detection, math_answer, number, point, text
@@ -29,6 +30,8 @@ class Verifier:
     """Raised when scores may move."""
     judge_batch: Callable[[Sequence[tuple[Sample, str]], ScoreContext], list[Verdict]] | None = None
     """The same as `judge` one by one, if there is a faster way for many; else None."""
+    asks_for: Literal["boxed", "tag"] | None = None
+    r"""Where prompts shall ask for the answer: in \boxed{} or in <answer> tags; None: nowhere."""
 
 
 VERIFIERS: dict[str, Verifier] = {
@@ -36,21 +39,39 @@ VERIFIERS: dict[str, Verifier] = {
         judge=math_answer.judge,
         check_params=math_answer.check_params,
         version=math_answer.VERSION,
+        asks_for="boxed",
     ),
     "detection": Verifier(
         judge=detection.judge,
         check_params=detection.check_params,
         version=detection.VERSION,
         judge_batch=detection.judge_batch,
+        asks_for="tag",
     ),
-    "point": Verifier(judge=point.judge, check_params=point.check_params, version=point.VERSION),
+    "point": Verifier(
+        judge=point.judge,
+        check_params=point.check_params,
+        version=point.VERSION,
+        asks_for="tag",
+    ),
     "choice": Verifier(
-        judge=choice.judge, check_params=choice.check_params, version=choice.VERSION
+        judge=choice.judge,
+        check_params=choice.check_params,
+        version=choice.VERSION,
+        asks_for="boxed",
     ),
     "number": Verifier(
-        judge=number.judge, check_params=number.check_params, version=number.VERSION
+        judge=number.judge,
+        check_params=number.check_params,
+        version=number.VERSION,
+        asks_for="boxed",
     ),
-    "text": Verifier(judge=text.judge, check_params=text.check_params, version=text.VERSION),
+    "text": Verifier(
+        judge=text.judge,
+        check_params=text.check_params,
+        version=text.VERSION,
+        asks_for="boxed",
+    ),
     "composite": Verifier(
         judge=composite.judge,
         check_params=composite.check_params,
