@@ -1,4 +1,4 @@
-"""The command `vl`: train, eval, predict, report, score, data build, data check, data show."""
+"""The command `vl`: train, eval, predict, report, score, serve and data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from data_specs import DataSpecError
 
-from . import commands_data, commands_run, commands_score, commands_train
+from . import commands_data, commands_run, commands_score, commands_serve, commands_train
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130
 EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "tokenizers", "jaxtyping"), "train"),
     **dict.fromkeys(("pydantic", "jinja2", "safetensors", "accelerate", "tensorboard"), "train"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "httptools", "orjson"), "serve"),
 }
 """Package -> the extra of this distribution that installs it."""
 
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands_train.add_parser(commands)
     commands_run.add_parsers(commands)
     commands_score.add_parser(commands)
+    commands_serve.add_parser(commands)
     commands_data.add_parsers(commands)
     return parser
 
