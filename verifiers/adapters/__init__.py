@@ -1,0 +1,1 @@
+"""Our rewards inside other trainers: `verl` and `trl`; neither is needed to import these."""
