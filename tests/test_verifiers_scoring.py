@@ -6,7 +6,16 @@ import pytest
 from test_verifiers_cases import BOX, make
 
 from data_specs import ImageRef
-from verifiers import VERIFIERS, Verdict, Verifier, check_spec, registry, score, verifier_names
+from verifiers import (
+    VERIFIERS,
+    Verdict,
+    Verifier,
+    check_spec,
+    registry,
+    score,
+    score_many,
+    verifier_names,
+)
 
 
 def weighted(ground_truth, accuracy_ratio, format_ratio, verifier="detection"):
@@ -142,3 +151,21 @@ def test_a_verdict_survives_json():
     assert Verdict.from_json(json.loads(json.dumps(verdict.to_json()))) == verdict
     with pytest.raises(ValueError, match="needed: score, format, reward"):
         Verdict.from_json({"score": 1.0})
+
+
+@pytest.mark.parametrize("weights", [(float("inf"), 0.0), (1.0, float("nan")), (-1.0, 2.0)])
+def test_weights_that_are_no_weights_leave_the_row_unscored(weights):
+    verdict = score(weighted(BOX, *weights), BOX)
+    assert (verdict.score, verdict.reward, verdict.status) == (None, None, "bad_reference")
+    assert "finite, at least 0" in verdict.reason
+
+
+def test_a_part_that_is_no_number_is_a_fault_of_the_verifier(monkeypatch):
+    def judge(sample, response, context):
+        return Verdict.scored(1.0, parts={"iou": float("nan")})
+
+    own = Verifier(judge=judge, check_params=lambda params: None, version="1")
+    monkeypatch.setitem(registry.VERIFIERS, "own", own)
+    (verdict,) = score_many([(make("own", "1"), "1")])
+    assert (verdict.score, verdict.status) == (None, "fault")
+    assert "part iou = nan" in verdict.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from time import perf_counter
 
@@ -19,8 +20,9 @@ def check_spec(spec: RewardSpec) -> str | None:
     verifier = find_verifier(spec.verifier)
     if verifier is None:
         return unknown_verifier(spec.verifier)
-    if not spec.accuracy_ratio + spec.format_ratio > 0:
-        return "accuracy_ratio and format_ratio are both 0, so no response can earn anything"
+    problem = _weights_problem(spec)
+    if problem:
+        return problem
     try:
         verifier.check_params(spec.params)
     except ParamError as error:
@@ -91,14 +93,28 @@ def _unusable(spec: RewardSpec, verifier: Verifier | None) -> str:
     """Why no response to the row can be judged; empty if one can."""
     if verifier is None:
         return unknown_verifier(spec.verifier)
-    if not spec.accuracy_ratio + spec.format_ratio > 0:
-        return "accuracy_ratio and format_ratio are both 0"
+    return _weights_problem(spec)
+
+
+def _weights_problem(spec: RewardSpec) -> str:
+    """What is wrong with the weights; empty if nothing is."""
+    weights = (spec.accuracy_ratio, spec.format_ratio)
+    if not all(0.0 <= weight < math.inf for weight in weights):
+        return f"accuracy_ratio and format_ratio are {weights}; allowed: finite, at least 0"
+    if not sum(weights) > 0.0:
+        return "accuracy_ratio and format_ratio are both 0, so no response can earn anything"
     return ""
 
 
 def _weighed(spec: RewardSpec, verifier: Verifier, judged: Verdict, seconds: float) -> Verdict:
     """The verifier's verdict with the row's reward."""
     value, form, reward = judged.score, judged.format, None
+    wrong = [part for part, number in judged.parts.items() if not math.isfinite(number)]
+    if wrong:
+        raise ValueError(
+            f"verifier {spec.verifier} gave part {wrong[0]} = {judged.parts[wrong[0]]!r}; "
+            "allowed: finite numbers"
+        )
     if value is not None:
         if not 0.0 <= value <= 1.0 or not (form is None or 0.0 <= form <= 1.0):
             raise ValueError(
