@@ -15,8 +15,7 @@ from urllib.request import Request, urlopen
 
 from data_specs import IMAGE_MARKER, BadImage, ImageRef, Sample, read_header
 from tasks.curate_difficulty import Ask
-from tasks.prompts import POOL
-from tasks.task import BOXED
+from tasks.prompts import POOL, answer_form
 
 _ROW_REFUSED = frozenset({400, 413, 415, 422})
 _TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
@@ -187,7 +186,7 @@ def chat_messages(sample: Sample) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(sample.messages):
         text = message.content
-        if index == last and sample.reward.verifier in BOXED and "\\boxed" not in text:
+        if index == last and answer_form(sample) == "boxed" and "\\boxed" not in text:
             text = f"{text.rstrip()} {POOL[0]}"
         if IMAGE_MARKER not in text:
             messages.append({"role": message.role, "content": text})

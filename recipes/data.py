@@ -63,7 +63,7 @@ def prepare_data(
         heldout = tuple(sorted((folder / "test").glob("*.parquet")))
     if not checked:
         progress.note(f"checking {len(train)} training and {len(heldout)} held-out files")
-        check_files([*train, *heldout]).raise_if_bad()
+        check_files(train, heldout=heldout).raise_if_bad()
     return Dataset(train_files=train, heldout_files=heldout, key=_content_key(train))
 
 
@@ -79,6 +79,8 @@ def _embedded(config: DataConfig, cache_dir: Path, progress: Progress) -> Path:
             seed=config.seed,
             num_train_images=config.num_train_images,
             num_heldout_images=config.num_heldout_images,
+            # not those of installed packages: a recipe means the same on every machine
+            sources=[source for task in tasks.TASKS.values() for source in task.source_names],
             progress=lambda _name, done, total: advance(done / total),
         )
     return folder

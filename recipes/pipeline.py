@@ -80,9 +80,12 @@ class _Stages:
         order = run.stream("sft", recipe.data.sft_weights)
         seconds: dict[str, StageSeconds] = {}
 
-        annotated = run.stream("align", run.unannotated)
-        align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align, run.shards)
-        seconds["align"] = self._kept_stage(align, align_key)
+        if run.head.labels:
+            annotated = run.stream("align", run.unannotated)
+            align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align, run.shards)
+            seconds["align"] = self._kept_stage(align, align_key)
+        else:
+            run.progress.note("align: left out, no training row says in `objects` what is shown")
         evaluate_phase(run, "init")
 
         sft = self._sft_stage(order, recipe.sft, "sft")

@@ -11,7 +11,7 @@ import torch
 from data_specs import Sample
 from tasks.captions import caption
 from tasks.mixture import ImageKey, group_by_image, image_stream
-from tasks.prompts import POOL, pose
+from tasks.prompts import POOL, pose, question
 from vl.align import DenseHead, annotated_objects, dense_labels
 from vl.checkpoint import CheckpointStore
 from vl.corpus import Corpus, build_corpus
@@ -141,7 +141,7 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
     texts: set[str] = {f" {wording}" for wording in POOL}
     for picture in train.pictures:
         for sample in picture.samples:
-            texts |= {sample.question, sample.reward.ground_truth}
+            texts |= {question(sample), sample.reward.ground_truth}
         texts |= set(caption(picture.samples[0]) or ())
     model = recipe.model
     tokenizer = build_tokenizer(texts, coordinate_bins=model.coordinate_bins)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from tasks.arithmetic import font_geometry, mnist_sum
 from tasks.charts import stocks_lines, vega_bars
@@ -17,6 +18,7 @@ from tasks.task import (
     Maker,
     MissingDataError,
     Question,
+    Reader,
     Scene,
     SceneObject,
     Split,
@@ -24,7 +26,7 @@ from tasks.task import (
 )
 
 ENTRY_POINTS = "vl_triune.tasks"
-"""Entry-point group by which another package adds a `Task`."""
+"""Entry-point group by which another package adds a `Task`, under the task's name."""
 
 TASKS: dict[str, Task] = {
     "math": Task(
@@ -90,19 +92,47 @@ def installed_tasks() -> dict[str, Task]:
     """`TASKS` and the tasks that installed packages add under the group `vl_triune.tasks`.
 
     Raises:
-        ValueError: an entry point is not a `Task`, or takes a name or source that is in use.
+        ValueError: an entry point is not a `Task` of its name, or takes a name or source in use.
     """
     tasks = dict(TASKS)
-    for entry in entry_points(group=ENTRY_POINTS):
-        task: object = entry.load()
-        taken = {source for known in tasks.values() for source in known.sources}
-        if not isinstance(task, Task) or task.name in tasks or taken & set(task.sources):
-            raise ValueError(
-                f"entry point {entry.name!r} ({entry.value}) of group {ENTRY_POINTS}: found "
-                f"{task!r}, allowed: a tasks.Task whose name and sources are new; rename it"
-            )
+    for entry in _entry_points():
+        task = _load(entry)
+        taken = {source for known in tasks.values() for source in known.source_names}
+        if task.name in tasks or taken & set(task.source_names):
+            raise ValueError(_wrong(entry, task))
         tasks[task.name] = task
     return tasks
+
+
+def find_task(name: str) -> Task | None:
+    """The task of that name, ours first, then installed ones; None if there is none.
+
+    Raises: ValueError as `installed_tasks`, but only about that name.
+    """
+    own = TASKS.get(name)
+    if own is not None:
+        return own
+    return next((_load(entry) for entry in _entry_points() if entry.name == name), None)
+
+
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=ENTRY_POINTS))
+
+
+@cache
+def _load(entry: EntryPoint) -> Task:
+    task: object = entry.load()
+    if not isinstance(task, Task) or task.name != entry.name:
+        raise ValueError(_wrong(entry, task))
+    return task
+
+
+def _wrong(entry: EntryPoint, found: object) -> str:
+    return (
+        f"entry point {entry.name!r} ({entry.value}) of group {ENTRY_POINTS}: found {found!r}, "
+        "allowed: a tasks.Task of the entry point's name, whose name and sources are new; rename it"
+    )
 
 
 __all__ = [
@@ -111,9 +141,11 @@ __all__ = [
     "Maker",
     "MissingDataError",
     "Question",
+    "Reader",
     "Scene",
     "SceneObject",
     "Split",
     "Task",
+    "find_task",
     "installed_tasks",
 ]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,9 +22,17 @@ from PIL import Image
 from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
 from tasks import installed_tasks
 from tasks.card import LICENCES, data_card, package_versions
-from tasks.task import NUM_QUESTIONS, SIZE_PX, Maker, Pixels, Scene, Split, Task, per_mille
+from tasks.task import (
+    SIZE_PX,
+    Maker,
+    Pixels,
+    Scene,
+    Split,
+    SplitName,
+    Task,
+    per_mille,
+)
 
-SplitName = Literal["train", "test"]
 Icons = Literal["seen", "unseen"]
 Progress = Callable[[str, int, int], None]
 """Called after each finished file with (file name, files done, files in all)."""
@@ -85,13 +93,15 @@ def build(
 ) -> BuildReport:
     """Write `num_..._images` images, four rows each, of every source into `out`.
 
+    A source with a reader gives as many images, or all that it has, with its own rows.
+
     Args:
         icons: `unseen` draws the icons that neither training nor the standard test shows.
         sources: only these; None for all of `TASKS`.
         processes: 1 draws in this process.
 
     Raises:
-        ValueError: an unknown source, or a count below 1.
+        ValueError: an unknown source, a count below 1, or a reader without rows.
         MissingDataError: a package of the extra `data` is absent.
     """
     tasks = installed_tasks()
@@ -108,7 +118,7 @@ def build(
         )
         for split in splits
         for task in tasks.values()
-        for source in task.sources
+        for source in task.source_names
         if sources is None or source in sources
     ]
     for split in splits:
@@ -132,7 +142,6 @@ def draw_scene(
     return _makers()[source](rng, Split(name=split, icons=icons, index=index))
 
 
-@cache
 def _makers() -> dict[str, Maker]:
     return {s: make for task in installed_tasks().values() for s, make in task.sources.items()}
 
@@ -183,7 +192,7 @@ def scene_samples(
 
 
 def _check(tasks: Mapping[str, Task], sources: Sequence[str] | None, *counts: int) -> None:
-    known = [source for task in tasks.values() for source in task.sources]
+    known = [source for task in tasks.values() for source in task.source_names]
     unknown = sorted(set(sources or ()) - set(known))
     if unknown:
         raise ValueError(f"build, sources: found {unknown!r}, allowed {known!r}; check the names")
@@ -200,35 +209,55 @@ def _run(jobs: Sequence[_Job], processes: int) -> Iterator[BuiltFile]:
 
 
 def _write_source(job: _Job) -> BuiltFile:
-    num_rows = job.num_images * NUM_QUESTIONS
+    """The file appears under its name, which tells its rows, when they have been counted."""
     licence = LICENCES.get(job.source) or installed_tasks()[job.task].licence
+    images: set[str] = set()
+    unnamed = job.out / job.split / f".{job.task}_{job.source}.parquet"
+    num_rows = write_samples(_rows(job, licence, images), unnamed)
+    if not num_rows:
+        unnamed.unlink()
+        raise ValueError(
+            f"build, source {job.source!r}: found no rows for split {job.split!r}, allowed: at "
+            "least one; correct its reader, or leave the source or the split out"
+        )
     name = f"{job.split}/{job.split}_{job.task}_{job.source}_{num_rows}.parquet"
-
-    def rows() -> Iterator[Sample]:
-        for index in range(job.num_images):
-            scene = draw_scene(
-                job.source, seed=job.seed, split=job.split, index=index, icons=job.icons
-            )
-            yield from scene_samples(
-                scene,
-                task=job.task,
-                source=job.source,
-                split=job.split,
-                index=index,
-                licence=licence,
-            )
-
     path = job.out / name
-    write_samples(rows(), path)
+    os.replace(unnamed, path)
     return BuiltFile(
         path=name,
         task=job.task,
         source=job.source,
         split=job.split,
-        num_images=job.num_images,
+        num_images=len(images),
         num_rows=num_rows,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
     )
+
+
+def _rows(job: _Job, licence: str, images: set[str]) -> Iterator[Sample]:
+    """Rows until there are `num_images` images; `images` gets their names."""
+    reader = installed_tasks()[job.task].readers.get(job.source)
+    read = _drawn(job, licence) if reader is None else reader(job.split)
+    for sample in read:
+        image_id = str(sample.extra.get("image_id") or sample.id)
+        if image_id not in images and len(images) == job.num_images:
+            return
+        images.add(image_id)
+        extra = {"licence": licence, **sample.extra, "split": job.split}
+        yield replace(sample, source=job.source, task=job.task, extra=extra)
+
+
+def _drawn(job: _Job, licence: str) -> Iterator[Sample]:
+    for index in range(job.num_images):
+        scene = draw_scene(job.source, seed=job.seed, split=job.split, index=index, icons=job.icons)
+        yield from scene_samples(
+            scene,
+            task=job.task,
+            source=job.source,
+            split=job.split,
+            index=index,
+            licence=licence,
+        )
 
 
 def _write_manifest(report: BuildReport, icons: str) -> None:

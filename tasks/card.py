@@ -89,9 +89,10 @@ def data_card(sizes: Sequence[tuple[str, str, str, int, int]], *, seed: int, ico
     parts = [
         "# Data card",
         "",
-        f"Drawn by `vl data build` with seed {seed}, icons `{icons}`. Images are 64x64 RGB; four "
-        "rows share each image. Boxes are per mille of the image and exact: the objects were "
-        "placed, not annotated. Pixels come from real icons, real handwriting, real fonts; chart "
+        f"Built by `vl data build` with seed {seed}, icons `{icons}`. Drawn images are 64x64 RGB; "
+        "four rows share each image. Boxes are per mille of the image and exact: the objects were "
+        "placed, not annotated. Sources with a reader are as it found them. Pixels come from real "
+        "icons, real handwriting, real fonts; chart "
         "heights, element tiles and puzzle grids from real tables.",
         "",
         "## Sources of the pixels and numbers",

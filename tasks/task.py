@@ -1,18 +1,19 @@
 """What a task is made of: scenes with exact objects, their questions, and their makers.
 
-A maker draws one `Scene` from a random generator; a `Task` names the makers of one task kind.
-The row that is written to disk is built from these records in `tasks.build` and nowhere else.
+A maker draws one `Scene` from a random generator, a reader yields finished rows; a `Task` names
+the makers and readers of one task kind. What is written to disk is built in `tasks.build`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_specs import Sample
 from data_specs.box_answer import box_items
 
 SIZE_PX = 64
@@ -25,8 +26,10 @@ Pixels = NDArray[np.uint8]
 PixelBox = tuple[int, int, int, int]
 """(x1, y1, x2, y2) in pixels, x2 and y2 exclusive, all even."""
 
-BOXED = ("mathverify", "choice", "number", "text")
-"""Verifiers whose answer stands in \\boxed{}."""
+SplitName = Literal["train", "test"]
+
+Reader = Callable[[SplitName], Iterable[Sample]]
+"""Yields the rows of a split from anywhere; rows that share a picture stand side by side."""
 
 
 class MissingDataError(ImportError):
@@ -44,7 +47,7 @@ class MissingDataError(ImportError):
 class Split:
     """Which half of the assets a maker may use, and which image of the source it draws."""
 
-    name: Literal["train", "test"]
+    name: SplitName
     """`test` uses only held-out digits, table rows, elements, fonts, words and grids."""
     icons: Literal["seen", "unseen"] = "seen"
     """`unseen` takes the one drawing of each class that `seen` never shows."""
@@ -110,20 +113,29 @@ class Maker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task kind: its name, how its answers are judged, and the makers of its sources."""
+    """A task kind: its name, how its rows are posed and judged, and where they come from."""
 
     name: str
-    """One of the eight kinds of V-Triune, or `vqa`."""
+    """What rows carry as `ability`: one of the eight kinds of V-Triune, or a name of one's own."""
     verifiers: tuple[str, ...]
     """Names of the verifiers that rows of this task may use."""
     judged_by: str
     """One sentence for the data card."""
-    sources: Mapping[str, Maker]
-    """data_source -> maker."""
+    sources: Mapping[str, Maker] = field(default_factory=dict[str, Maker])
+    """data_source -> maker of scenes."""
+    readers: Mapping[str, Reader] = field(default_factory=dict[str, Reader])
+    """data_source -> reader of rows; `tasks.build` sets their source, task and split."""
+    pose: Callable[[Sample], str] | None = None
+    """The user text of a row without instructions; None: the row's question."""
     licence: str = ""
     """Licence of the images of sources that `tasks.card` does not know; empty = not stated."""
     in_macro: bool = True
     """False for sets that are trained or evaluated apart from the eight kinds."""
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of all sources, drawn ones first."""
+        return (*self.sources, *self.readers)
 
 
 def boxed(kind: str, text: str, answer: object, verifier: str, **params: object) -> Question:

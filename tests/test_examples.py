@@ -79,6 +79,11 @@ def test_the_example_task_is_drawn_and_every_row_is_right(tmp_path, monkeypatch)
     assert checked.problems == () and checked.rows_by_task == {"squares": 32}
 
 
+@pytest.mark.parametrize("name", ["add_task", "add_task_of_files"])
+def test_an_example_task_has_at_most_forty_lines(name):
+    assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) <= 40
+
+
 @pytest.mark.parametrize("name", ["add_verifier", "add_task"])
 def test_the_readme_prints_the_example(name):
     lines = (ROOT / "examples" / f"{name}.py").read_text().splitlines()
