@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tasks.check_report import CheckReport
+
     from .recipe import Recipe
 
 _RAW = argparse.RawDescriptionHelpFormatter
-ROW_FIELDS = ("data.train_files", "data.heldout_files")
 
 
 def add_parser(commands: Any) -> None:
@@ -23,6 +24,7 @@ def add_parser(commands: Any) -> None:
         "train",
         help="run a recipe from its data to its report",
         usage="vl train RECIPE [--out DIR] [--smoke] [--FIELD VALUE ...]\n"
+        "       vl train RECIPE --check [--model DIR] [--smoke] [--FIELD VALUE ...]\n"
         "       vl train --out DIR --resume",
         allow_abbrev=False,
         formatter_class=_RAW,
@@ -34,6 +36,7 @@ def add_parser(commands: Any) -> None:
         "  vl train orsta_tiny --out runs/mine --data.train_files data/train/*.parquet \\\n"
         "      --data.heldout_files data/test/*.parquet\n"
         "  vl train orsta_tiny --out runs/served --scorers http://127.0.0.1:8000,http://127.0.0.1:8001\n"
+        "  vl train orsta_tiny --check\n"
         "  vl train --out runs/orsta_tiny --resume\n\n"
         "--scorers N judges in N killable processes (default 1), --scorers URL,URL by servers;\n"
         "any field of the recipe can be set: --seed 1, --rl.optimizer.lr 1e-4, ... (config.json\n"
@@ -44,6 +47,15 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--out", type=Path, help="run directory (default runs/RECIPE)")
     train.add_argument("--smoke", action="store_true", help="every stage in under a minute")
     train.add_argument("--resume", action="store_true", help="continue a stopped run")
+    train.add_argument(
+        "--check",
+        action="store_true",
+        help="do all up to the first step, measure one, train nothing; exit code 2 if it would "
+        "go wrong",
+    )
+    train.add_argument(
+        "--model", type=Path, metavar="DIR", help="with --check: weights to draw answers with"
+    )
     train.add_argument(
         "--cache", type=Path, help="finished stages and data (default OUT/../.cache)"
     )
@@ -57,7 +69,17 @@ def _train(arguments: argparse.Namespace) -> int:
     out = _out_dir(arguments, name, changes)
     cache = arguments.cache or out.parent / ".cache"
     content = _stored_recipe(arguments, name, out)
-    checked = _check_rows(content, changes)  # before torch is loaded
+    rows = _check_rows(content, changes)  # before torch is loaded
+    if arguments.check:
+        from .preflight import check_recipe
+        from .progress import Progress
+
+        recipe = _recipe(name, content, changes, smoke=arguments.smoke)
+        return check_recipe(
+            recipe, cache_dir=cache, model=arguments.model, report=rows, progress=Progress()
+        )
+    if rows is not None:
+        rows.raise_if_bad()
 
     from vl.rl import TooManyUnscored
     from vl.stage import Interrupted
@@ -69,7 +91,9 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = _recipe(name, content, changes, smoke=arguments.smoke)
     progress = Progress()
     try:
-        dataset = prepare_data(recipe.data, cache_dir=cache, progress=progress, checked=checked)
+        dataset = prepare_data(
+            recipe.data, cache_dir=cache, progress=progress, checked=rows is not None
+        )
         report = run_recipe(
             recipe, out, dataset, cache_dir=cache, resume=arguments.resume, progress=progress
         )
@@ -107,6 +131,14 @@ def _out_dir(arguments: argparse.Namespace, name: str | None, changes: dict[str,
     from . import RECIPES
 
     out: Path | None = arguments.out
+    if arguments.check and arguments.resume:
+        raise ValueError("--check looks at a run before it starts; leave --resume out")
+    if arguments.model and not arguments.check:
+        raise ValueError(
+            f"--model: found {arguments.model} without --check; a run trains its own model from "
+            "new weights. Leave it out"
+        )
+    is_named = out is not None
     if out is None and name is not None:
         out = Path("runs") / Path(name).stem
     if arguments.resume:
@@ -122,7 +154,7 @@ def _out_dir(arguments: argparse.Namespace, name: str | None, changes: dict[str,
             f"which recipe? Name it first: vl train RECIPE ...; known: {', '.join(RECIPES)}, "
             "or a config.json"
         )
-    elif out.exists() and any(out.iterdir()):
+    elif (is_named or not arguments.check) and out.exists() and any(out.iterdir()):
         raise ValueError(
             f"{out}: not empty; a new run needs an empty or absent directory. Choose another "
             "--out, continue this run with --resume, or delete it"
@@ -154,22 +186,22 @@ def _stored_recipe(
     return content
 
 
-def _check_rows(content: dict[str, Any] | None, changes: dict[str, str]) -> bool:
-    """Checks a person's own rows, if the run names any; returns whether it did."""
+def _check_rows(content: dict[str, Any] | None, changes: dict[str, str]) -> CheckReport | None:
+    """What is wrong with a person's own rows; None if the run names none."""
     from .overrides import as_list
 
-    data = (content or {}).get("data", {})
-    files = [name for field in ROW_FIELDS for name in data.get(field.partition(".")[2], ())]
-    for field in ROW_FIELDS:
-        for spelling in (field, field.partition(".")[2]):
-            if spelling in changes:
-                files += as_list(changes[spelling])
-    if not files:
-        return False
+    stored = (content or {}).get("data", {})
+
+    def files(field: str) -> list[str]:
+        given = changes.get(f"data.{field}", changes.get(field))
+        return list(stored.get(field, ())) if given is None else as_list(given)
+
+    train, heldout = files("train_files"), files("heldout_files")
+    if not train and not heldout:
+        return None
     from tasks.check import check_files
 
-    check_files(list(dict.fromkeys(files))).raise_if_bad()
-    return True
+    return check_files(train, heldout=heldout)
 
 
 def _recipe(

@@ -15,9 +15,9 @@ from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
 from recipes.cli import main
 
 
-def picture():
+def picture(seed=0):
     data = io.BytesIO()
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(data, format="PNG")
     return data.getvalue()
 
@@ -25,13 +25,13 @@ def picture():
 PNG = picture()
 
 
-def good(number):
+def good(number, image=PNG):
     return Sample(
         id=f"dots_{number}",
         source="dots",
         task="counting",
         messages=(Message(role="user", content="<image>how many dots?"),),
-        images=(ImageRef(data=PNG),),
+        images=(ImageRef(data=image),),
         reward=RewardSpec(verifier="number", answer="3", ground_truth="\\boxed{3}"),
     )
 
@@ -67,6 +67,14 @@ def planted(tmp_path, spoil):
     return path
 
 
+def heldout(tmp_path, image):
+    """A file of one good row about another picture."""
+    (tmp_path / "held").mkdir()
+    path = tmp_path / "held" / "held.parquet"
+    write_samples([good(0, image)], path)
+    return path
+
+
 FAULTS = [
     (unknown_verifier, "reward_model.verifier", "'nummber'", "did you mean 'number'"),
     (broken_params, "verifier_parm", "relative_tolerance", "JSON"),
@@ -84,7 +92,8 @@ def test_a_bad_row_is_named_with_its_remedy(command, spoil, field, value, remedy
         "check": ["data", "check", str(path)],
         "train": [
             *("train", "orsta_tiny", "--smoke", "--out", str(out)),
-            *("--data.train_files", str(path), "--data.heldout_files", str(path)),
+            *("--data.train_files", str(path)),
+            *("--data.heldout_files", str(heldout(tmp_path, picture(1)))),
         ],
     }[command]
     assert main(words) == 2
@@ -95,6 +104,27 @@ def test_a_bad_row_is_named_with_its_remedy(command, spoil, field, value, remedy
         assert part in line
     assert len(line.rpartition(". ")[2]) > 10  # a remedy
     assert not out.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--check"]])
+def test_a_held_out_picture_that_is_trained_on_stops_the_run(more, tmp_path, capsys):
+    path = planted(tmp_path, lambda row: None)
+    words = ["train", "orsta_tiny", "--smoke", "--out", str(tmp_path / "run"), *more]
+    words += ["--cache", str(tmp_path / "cache"), "--train_files", str(path)]
+    assert main([*words, "--heldout_files", str(heldout(tmp_path, PNG))]) == 2
+    said = capsys.readouterr().err
+    assert "row 0 (id dots_0): images is 'in a held-out row too'; allowed:" in said
+    assert "row 0 of held.parquet (id dots_0)" in said and "Remove this row" in said
+
+
+def test_rows_without_annotation_pass_the_check_of_a_run(tmp_path, capsys):
+    path = planted(tmp_path, lambda row: None)
+    words = ["train", "orsta_tiny", "--smoke", "--check", "--out", str(tmp_path / "run")]
+    words += ["--cache", str(tmp_path / "cache"), "--train_files", str(path)]
+    words += ["--data.rl_weights", "{}", "--heldout_files", str(heldout(tmp_path, picture(1)))]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 (1 held out) with 2 different images" in said and "align" not in said
 
 
 def test_good_rows_pass_and_are_counted(tmp_path, capsys):
@@ -123,11 +153,11 @@ def test_every_problem_is_listed(tmp_path, capsys):
 
 
 def test_rows_are_checked_before_torch_is_loaded(tmp_path):
-    path = planted(tmp_path, unknown_verifier)
+    path, other = planted(tmp_path, unknown_verifier), heldout(tmp_path, picture(1))
     code = (
         "import sys; from recipes.cli import main; "
         f"done = main(['train', 'orsta_tiny', '--out', {str(tmp_path / 'run')!r}, "
-        f"'--train_files', {str(path)!r}, '--heldout_files', {str(path)!r}]); "
+        f"'--train_files', {str(path)!r}, '--heldout_files', {str(other)!r}]); "
         "print(done, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -155,7 +155,7 @@ class RlStage:
         clock.append(time.process_time())
         groups = self._judge(draws, rollouts, step)
         clock.append(time.process_time())
-        values = self._update(groups, step)
+        values = self.update(groups, step)
         clock.append(time.process_time())
         self.last_groups = groups
         num_tokens = sum(len(r.token_ids) for group in groups for r in group.rollouts)
@@ -219,7 +219,8 @@ class RlStage:
             )
         return groups
 
-    def _update(self, groups: list[Group], step: int) -> dict[str, float]:
+    def update(self, groups: list[Group], step: int) -> dict[str, float]:
+        """Optimizer steps over the groups, and their numbers."""
         factor = self.config.schedule.factor(step / self.num_steps, step)
         lr = self.optimizers.set_factor(factor)
         per_picture = _runs(groups)
