@@ -52,6 +52,7 @@ BOMBS = [
     ),
     *(r"(-\infty,1)" + r"\cup(1,2)" * 80, r"\mathbb{R}" + r"\setminus\{1,2,3\}" * 40),
     r"\begin{vmatrix}" + r"\\".join("&".join("abcdefghijkl") for _ in range(12)) + r"\end{vmatrix}",
+    *(r"\begin{cases}\end{cases}", r"\begin{pmatrix}\end{pmatrix}", r"\{\}", "()", "[]", "{}"),
     # what would be worked out step by step
     *(r"\binom{1000000}{500000}", r"\sum_{k=1}^{100000000} k", r"\prod_{k=1}^{999} (x+k)"),
     *(r"\int x^{99}\sin(x) dx", r"3^{3^{30}} \mod 7", r"\lim_{n\to\infty} (1+1/n)^n"),

@@ -23,6 +23,7 @@ NUMBERS = [(make("number", rf"\boxed{{{i}}}"), rf"\boxed{{{i - i % 2}}}") for i 
 
 @pytest.fixture(scope="module")
 def pool():
+    close_pools()  # those that other tests keep warm; several tests here count threads
     with ScoringPool(2, time_limit_s=0.3, preload=("pool_verifiers",)) as pool:
         yield pool
 
@@ -107,6 +108,7 @@ def test_the_zygote_has_one_thread_and_its_own_session(pool):
 
 
 def test_an_idle_pool_uses_no_processor(pool):
+    close_pools()
     zygote = zygote_of(pool)
     stats = [Path(f"/proc/{pid}/stat") for pid in (zygote, *children_of(zygote))]
     (thread,) = [t for t in threading.enumerate() if t.name == "scoring-pool"]

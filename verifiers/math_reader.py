@@ -16,6 +16,8 @@ FORMULA_CHARS_MAX = 2000
 """Longer formulas are not read."""
 PARTS_MAX = 200
 """Longest set, list or matrix that is read."""
+UNITED_MAX = 20
+"""Longest chain of unions and differences that is read."""
 
 _LITERAL_FRACTION = re.compile(r"\\frac (?:\{ ([0-9]+) \} \{ ([0-9]+) \}|([0-9])([0-9]))(?: |$)")
 
@@ -74,7 +76,11 @@ def _item(cursor: Cursor) -> Node:
 
 def _united(cursor: Cursor) -> Node:
     node = _sum(cursor)
+    num_united = 0
     while cursor.next in (r"\cup", r"\setminus", r"\backslash"):
+        num_united += 1
+        if num_united > UNITED_MAX:
+            raise TooLargeError(f"too many parts: more than {UNITED_MAX} united")
         kind = "union" if cursor.take() == r"\cup" else "minus"
         node = Node(kind, (node, _sum(cursor)))
     return node
@@ -426,6 +432,8 @@ def _system(cursor: Cursor, kind: str) -> Node:
             items.append(_item(cursor))
     cursor.take()
     cursor.depth -= 1
+    if not items:
+        raise FormulaError(f"an empty {kind!r}")
     return Node("list", tuple(items))
 
 

@@ -32,7 +32,7 @@ _NEW_NAMES = {
     **{"bracket": "[", "unbracket": "]", "percent": "%", "degree": "°"},
 }
 _DEGREE = re.compile(r"\s{0,4}\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ(?![A-Za-z]))")
-_DEGREE_UNIT = re.compile(r"°[ ~]{0,4}(?=\\(?:text|mathrm)\{[ ]?[CF]\}|[CF](?![A-Za-z]))")
+_DEGREE_UNIT = re.compile(r"° (?=[CF](?![A-Za-z]))")
 _MATH_MARKS = re.compile(r"^\\[(\[](.*)\\[)\]]$", re.DOTALL)
 _SIGNS = str.maketrans(
     {
@@ -82,7 +82,6 @@ def loosened(text: str) -> str:
     text = _THOUSANDS.sub("", text)
     text = _DECIMAL_COMMA.sub(".", text)
     text = _DEGREE.sub("° ", text)
-    text = _DEGREE_UNIT.sub("°", text)
     if r"\begin" in text:
         text = _ROW_GAP.sub(r"\\\\", text)
     text = _RENAMED.sub(_rename, text)
@@ -104,6 +103,8 @@ def unwrapped(text: str) -> str:
     if found := _LEAD_IN.match(text):
         text = text[found.end() :]
     text = text.replace(" ^", "^")
+    if "°" in text:
+        text = _DEGREE_UNIT.sub("°", text)
     if "nfinity" in text:
         text = _INFINITY.sub(r"\\infty", text)
     if text[:2] == "((":
