@@ -173,3 +173,11 @@ def test_any_text_is_boxes_or_nothing(text):
         assert -1e6 <= x1 <= x2 <= 1e6 and -1e6 <= y1 <= y2 <= 1e6
         assert all(math.isfinite(value) for value in (x1, y1, x2, y2))
     assert 0.0 <= score(make("detection", BOX), f"<answer>{text}</answer>").score <= 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["[{'bbox_2d': [1, 2, 3, 4or 5], 'label': 'a'}]", r"['\d', 10in [1]]"]
+)
+def test_pythons_remarks_on_an_answer_are_not_printed(text, recwarn):
+    assert read_boxes(text, "per_mille").boxes == ()
+    assert list(recwarn) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -221,7 +222,10 @@ def _parsed(text: str) -> object:
     if _depth(text) > _DEPTH_MAX:
         return None
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            # Python remarks on `10or` or a lone backslash; what a model writes is nobody's news
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
