@@ -16,11 +16,13 @@ def add_parsers(commands: Any) -> None:
     """Adds the commands of this file."""
     data = commands.add_parser(
         "data",
-        help="draw, check and show rows",
+        help="draw, convert, check, curate and show rows",
         formatter_class=_RAW,
         epilog="examples:\n"
         "  vl data build --out data\n"
+        "  vl data convert coco instances.json --images pictures --out coco.parquet\n"
         "  vl data check data/train data/test\n"
+        "  vl data curate data/train --out curated\n"
         "  vl data show data/test --num 3",
     )
     verbs = data.add_subparsers(dest="verb", required=True, metavar="VERB")
