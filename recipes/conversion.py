@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -160,19 +159,17 @@ class Gold:
 
     def fault(self, sample: Sample) -> str:
         """Why the reference does not score 1; empty if it does."""
-        from verifiers import ScoreContext, ScoringPool, check_spec, score
+        from tasks.check_reward import gold_of, may_be_slow
+        from verifiers import ScoringPool, check_spec, score
 
         spec = sample.reward
         problem = check_spec(spec)
         if problem is not None:
             return problem
-        if spec.params.get("det_verifier_normalized"):
-            # its boxes are per mille, however answers come
-            spec = replace(spec, params={**spec.params, "det_verifier_normalized": False})
-        item = replace(sample, images=(), reward=spec), spec.ground_truth
-        if spec.verifier == "mathverify":
+        item = gold_of(sample)
+        if may_be_slow(spec):
             self._pool = self._pool or ScoringPool(1)
-            verdict = self._pool.score_batch([item], ScoreContext())[0]
+            verdict = self._pool.score_batch([item])[0]
         else:
             verdict = score(*item)
         if verdict.score == 1.0:

@@ -79,7 +79,7 @@ class _Check:
         if self._progress:
             self._num_expected = sum(map(count_rows, both))
         for index, (key, path) in enumerate(both.items()):
-            is_heldout = key in held if held else _is_heldout(path)
+            is_heldout = key in held if held else split_named(path) in HELD_OUT
             file = CheckedFile(name=names[index], path=path, num_rows=0, is_heldout=is_heldout)
             self._files.append(file)
             if key in given and key in held:
@@ -210,13 +210,13 @@ def _prompt_faults(sample: Sample) -> Iterator[Fault]:
         yield Fault("bad_role", field, "assistant", "a question at the end", remedy)
 
 
-def _is_heldout(path: Path) -> bool:
-    """Whether the file's name (`test_...`), or else its folder's (`test`), holds its rows out."""
+def split_named(path: Path) -> str:
+    """The split that the file's name says (`test_...`), or else its folder's; empty if neither."""
     first = _FIRST_WORD.match(path.stem)
     for word in (first.group() if first else "", path.absolute().parent.name):
         if word.casefold() in (*HELD_OUT, "train"):
-            return word.casefold() != "train"
-    return False
+            return word.casefold()
+    return ""
 
 
 def _row_is_heldout(sample: Sample, file: CheckedFile) -> bool:

@@ -66,13 +66,13 @@ class RewardCheck:
         if key is not None and key in self._known:
             return self._known[key]
         fault = _settings_fault(sample.reward)
-        if fault is None and _may_be_slow(sample.reward):
-            self._waiting.append(_Waiting(place, key, _gold(sample)))
+        if fault is None and may_be_slow(sample.reward):
+            self._waiting.append(_Waiting(place, key, gold_of(sample)))
             if len(self._waiting) >= _BATCH_ITEMS:
                 self._submit()
             return None
         if fault is None:
-            fault = _reference_fault(sample.reward, score_many([_gold(sample)])[0])
+            fault = _reference_fault(sample.reward, score_many([gold_of(sample)])[0])
         self._remember(key, fault)
         return fault
 
@@ -140,7 +140,7 @@ def _settings_fault(spec: RewardSpec) -> Fault | None:
     return None
 
 
-def _may_be_slow(spec: RewardSpec) -> bool:
+def may_be_slow(spec: RewardSpec) -> bool:
     """Whether the reference may be a formula that takes sympy seconds, or for ever."""
     if spec.verifier not in ("mathverify", "composite"):
         return False
@@ -148,7 +148,7 @@ def _may_be_slow(spec: RewardSpec) -> bool:
     return len(text) > _PLAIN_CHARS_MAX or _NOT_PLAIN.search(text) is not None
 
 
-def _gold(sample: Sample) -> tuple[Sample, str]:
+def gold_of(sample: Sample) -> tuple[Sample, str]:
     """The reference as a response to its own row."""
     spec = sample.reward
     if spec.params.get("det_verifier_normalized"):

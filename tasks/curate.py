@@ -23,6 +23,7 @@ from data_specs import (
     parquet_files,
     write_samples,
 )
+from tasks.check import split_named
 from tasks.curate_difficulty import (
     BANDS,
     Ask,
@@ -45,7 +46,6 @@ UNJUDGED = "unjudged"
 """Folder of the rows that have too few scored answers."""
 
 _WRITING = ".writing"
-_FIRST_WORD = re.compile(r"[A-Za-z]+")
 
 Judge = Callable[[Sequence[tuple[Sample, str]]], list[Verdict]]
 
@@ -249,11 +249,7 @@ def split_of(sample: Sample, path: Path) -> str:
     own = sample.extra.get("split")
     if isinstance(own, str) and own:
         return own
-    first = _FIRST_WORD.match(path.stem)
-    for word in (first.group() if first else "", path.absolute().parent.name):
-        if word.casefold() in HELD_OUT:
-            return word.casefold()
-    return "train"
+    return split_named(path) or "train"
 
 
 def _name(fate: str, start: str, end: str, num_rows: int) -> str:

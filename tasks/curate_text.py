@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from data_specs import Sample
+from tasks.check_reward import gold_of, may_be_slow
 from tasks.curate_rule import Drop, Params, Seen, answer_of, image_size
 from verifiers import check_spec, score_batch, score_many
-from verifiers.numerals import plain_number
 
 _SYMBOLS = "=[]();"
 _WORD = re.compile(r"[^\W\d_]+")
 _TEXT_CHARS_MAX = 20_000
 _FEW_WORDS = 3
-_PLAIN = ("detection", "point", "choice", "number", "text")  # no formulas
 
 # Words that almost every English question has and that are no words of its neighbours.
 _ENGLISH_WORDS = """
@@ -94,12 +92,8 @@ def drop_unverifiable(sample: Sample, params: Params, seen: Seen) -> Sample | Dr
     problem = check_spec(spec)
     if problem is not None:
         return Drop(problem)
-    if spec.params.get("det_verifier_normalized"):  # its boxes are per mille, however answers come
-        spec = replace(spec, params={**spec.params, "det_verifier_normalized": False})
-    gold = [(replace(sample, images=(), reward=spec), spec.ground_truth)]
-    # A formula may take for ever, so it is judged where it can be stopped.
-    is_plain = spec.verifier in _PLAIN or plain_number(answer_of(sample)) is not None
-    (verdict,) = score_many(gold) if is_plain else score_batch(gold, workers=1)
+    gold = [gold_of(sample)]
+    (verdict,) = score_batch(gold, workers=1) if may_be_slow(spec) else score_many(gold)
     if verdict.score == 1.0:
         return sample
     got = verdict.status if verdict.score is None else f"{verdict.score:g}"

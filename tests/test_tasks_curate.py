@@ -308,3 +308,5 @@ def test_a_split_is_the_rows_own_or_that_of_its_file(tmp_path):
     assert split_of(asked(extra={"split": "val"}), tmp_path / "train_a.parquet") == "val"
     assert split_of(plain, tmp_path / "test_a.parquet") == "test"
     assert split_of(plain, tmp_path / "a.parquet") == "train"
+    assert split_of(plain, tmp_path / "test" / "a.parquet") == "test"
+    assert split_of(plain, tmp_path / "test" / "train_a.parquet") == "train"
