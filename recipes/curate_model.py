@@ -10,7 +10,8 @@ import torch
 from data_specs import Sample
 from tasks.curate_difficulty import Ask
 from tasks.prompts import pose
-from vl.corpus import build_corpus
+from vl.models.minimax_policy import Seen
+from vl.policy import Question
 from vl.rollout import SamplingConfig, sample_rollouts
 from vl.seeds import generator_for
 
@@ -30,30 +31,29 @@ class ModelPolicy:
         self.name = f"{folder}, seed {seed}, up to {max_new_tokens} tokens"
         self._policy = load_policy(folder)
         self._seed, self._max_new_tokens = seed, max_new_tokens
-        self._picture: tuple[bytes, torch.Tensor] | None = None
+        self._picture: tuple[bytes, list[Seen]] | None = None
 
     @torch.no_grad()
     def answers(self, asks: Iterable[Ask]) -> Iterator[tuple[Sample, list[str]]]:
         """Each row with its answers.
 
-        Raises: ValueError for a row without picture, or with several.
+        Raises: ValueError for a row without picture.
         """
-        text = self._policy.text
         for sample, num_answers in asks:
             config = SamplingConfig(num_rollouts=num_answers, max_new_tokens=self._max_new_tokens)
             random = generator_for(self._seed, f"curate/{sample.source}/{sample.id}", 0)
-            question = pose(sample, seed=self._seed, epoch=0, heldout=True)
-            prompts = [text.prompt(question)]
-            (group,) = sample_rollouts(
-                self._policy, self._features(sample), prompts, [0], config, random
-            )
+            text = pose(sample, seed=self._seed, epoch=0, heldout=True)
+            questions = [Question(owner=0, text=text)]
+            features = self._features(sample)
+            (group,) = sample_rollouts(self._policy, features, questions, config, random)
             yield sample, [rollout.text for rollout in group]
 
-    def _features(self, sample: Sample) -> torch.Tensor:
+    def _features(self, sample: Sample) -> list[Seen]:
         """Image tokens of the row's picture; rows that share one lie side by side."""
-        encoded = sample.images[0].encoded() if sample.images else b""
+        if not sample.images:
+            raise ValueError(f"{sample.where} (id {sample.id}): images: found none; leave it out")
+        encoded = b"".join(image.encoded() for image in sample.images)
         if self._picture is None or self._picture[0] != encoded:
-            size = self._policy.model.config.vision_config.image_size
-            corpus = build_corpus([(sample,)], size_px=size)
-            self._picture = encoded, self._policy.features(corpus.pixels)
+            entry = self._policy.encode([image.open() for image in sample.images])
+            self._picture = encoded, self._policy.features([entry])
         return self._picture[1]

@@ -17,9 +17,10 @@ from verifiers import parse_boxes
 from vl.corpus import build_corpus
 from vl.draw import draw_boxes
 from vl.evaluate import EvalConfig, evaluate
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.models.minimax_vl import MiniMaxVLForConditionalGeneration
 from vl.parallel import Shards
-from vl.policy import Policy
+from vl.policy import Question
 from vl.report import render_report
 from vl.rollout import SamplingConfig, sample_rollouts
 from vl.rundir import read_json
@@ -30,7 +31,7 @@ from .phases import write_images
 from .progress import Progress, quiet_transformers, show
 
 
-def load_policy(folder: Path) -> Policy:
+def load_policy(folder: Path) -> MiniMaxPolicy:
     """Model and processor of a saved folder, or of a run directory's `final/`.
 
     Raises:
@@ -49,7 +50,7 @@ def load_policy(folder: Path) -> Policy:
         raise ValueError(
             f"--model: {folder} holds a {type(model).__name__}; the embedded engine runs MiniMax-VL"
         )
-    return Policy.build(model.eval(), AutoProcessor.from_pretrained(folder))
+    return MiniMaxPolicy.build(model.eval(), AutoProcessor.from_pretrained(folder))
 
 
 def evaluate_files(
@@ -62,8 +63,7 @@ def evaluate_files(
     """
     progress = Progress()
     policy = load_policy(model)
-    size = policy.model.config.vision_config.image_size
-    corpus = build_corpus(group_by_image(read_samples(files)).values(), size_px=size)
+    corpus = build_corpus(group_by_image(read_samples(files)).values())
     with RunLog(out, make_writer=None) as log:
         config = EvalConfig(num_samples=num_samples)
         rows = {"heldout": [str(path.resolve()) for path in parquet_files(files)]}
@@ -114,14 +114,11 @@ def predict(model: Path, image: Path, prompt: str, out: Path | None) -> None:
     except OSError as error:
         raise ValueError(f"--image: {image} is not a picture that can be read ({error})") from error
     policy = load_policy(model)
-    size = policy.model.config.vision_config.image_size
-    pixels = policy.processor.image_processor.pixels([picture])
-    assert pixels.shape[1:3] == (size, size)
     with torch.no_grad():
-        features = policy.features(pixels)
+        features = policy.features([policy.encode([picture])])
     config = SamplingConfig(num_rollouts=1, temperature=0.0)
     answers = sample_rollouts(
-        policy, features, [policy.text.prompt(prompt)], [0], config, torch.Generator()
+        policy, features, [Question(owner=0, text=prompt)], config, torch.Generator()
     )
     text = answers[0][0].text
     show(text)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from PIL import Image
-
 from tasks.prompts import pose
 from vl.corpus import Corpus
 from vl.evaluate import evaluate
@@ -48,8 +46,7 @@ def write_images(log: RunLog, corpus: Corpus) -> None:
     for picture in corpus.pictures:
         image_id = picture.samples[0].extra.get("image_id")
         if image_id is not None:
-            pixels = corpus.pixels[picture.index].numpy()
-            log.write_eval_image(str(image_id), Image.fromarray(pixels))
+            log.write_eval_image(str(image_id), picture.images[0].open())
 
 
 def write_summary(run: Run, seconds: Mapping[str, StageSeconds]) -> None:

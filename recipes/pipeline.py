@@ -81,15 +81,12 @@ class _Stages:
         seconds: dict[str, StageSeconds] = {}
 
         if run.head.labels:
-            annotated = run.stream("align", run.unannotated)
-            align = AlignStage(run.policy, run.head, run.train, annotated, recipe.align, run.shards)
-            seconds["align"] = self._kept_stage(align, align_key)
+            seconds["align"] = self._kept_stage(self._align_stage(), align_key)
         else:
             run.progress.note("align: left out, no training row says in `objects` what is shown")
         evaluate_phase(run, "init")
 
-        sft = self._sft_stage(order, recipe.sft, "sft")
-        seconds["sft"] = self._kept_stage(sft, sft_key)
+        seconds["sft"] = self._kept_stage(self._sft_stage(order, recipe.sft, "sft"), sft_key)
         evaluate_phase(run, "sft")
         start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
 
@@ -98,6 +95,12 @@ class _Stages:
             run.policy.model.load_state_dict(start)
             seconds["control"] = self._control(seconds)
         write_summary(run, seconds)
+
+    def _align_stage(self) -> AlignStage:
+        run = self.run
+        annotated = run.stream("align", run.unannotated)
+        parts = (run.policy, run.head, run.train, annotated)
+        return AlignStage(*parts, run.recipe.align, run.shards)
 
     def _sft_stage(self, order: Stream, config: SftConfig, name: str) -> SftStage:
         run = self.run

@@ -17,8 +17,9 @@ from tasks.prompts import pose
 from vl.corpus import Corpus
 from vl.evaluate import evaluate
 from vl.optim import Optimizers
-from vl.rl import RlStage
+from vl.rl import VISION_PARTS, RlStage
 from vl.sft import AlignStage, SftStage
+from vl.sight import LIMIT_BYTES, Sight, num_bytes
 from vl.stage import Stage
 
 from .prepare import Run
@@ -50,7 +51,7 @@ class Cost:
     optimizer_bytes: int
     """State after a step, of the stage that keeps most."""
     pixel_bytes: int
-    """All pictures as the trainer keeps them."""
+    """Encoded pictures, and the training pictures' pixels that a stage remembers."""
     feature_bytes: int
     """Picture features that RL will have kept at its end; 0 where it trains the vision part."""
     activation_bytes: int
@@ -91,15 +92,14 @@ def measure_cost(run: Run) -> Cost:
     times["evaluations"] = _evaluations(run)
     peak = _peak_bytes()
     features = 0
-    if rl.memory is not None:
-        one = rl.memory([0])
+    if set(VISION_PARTS) <= set(recipe.rl.frozen_parts):
         num_kept = min(len(run.train.pictures), recipe.rl.num_steps * recipe.rl.pictures_per_step)
-        features = _bytes([one]) * num_kept
+        features = min(num_bytes(rl.sight.features([0])) * num_kept, LIMIT_BYTES)
     return Cost(
         weight_bytes=_bytes(model.parameters()),
         gradient_bytes=max(_bytes(one.params) for one in optimizers),
         optimizer_bytes=max(map(_state_bytes, optimizers)),
-        pixel_bytes=_bytes([run.train.pixels, run.heldout.pixels]),
+        pixel_bytes=_pixel_bytes(run),
         feature_bytes=features,
         activation_bytes=peak - before,
         peak_bytes=peak,
@@ -133,7 +133,7 @@ def _evaluations(run: Run) -> Part:
     config, corpus, seed = run.recipe.evaluation, run.heldout, run.recipe.seed
     size = min(_PICTURES_PER_SHARD, config.pictures_per_batch)
     pictures = corpus.pictures[: size * run.shards.num_shards]
-    some = Corpus(pixels=corpus.pixels, pictures=pictures)
+    some = Corpus(pictures=pictures)
     start = time.perf_counter()
     evaluate(
         run.policy,
@@ -152,6 +152,13 @@ def _evaluations(run: Run) -> Part:
         times=corpus.num_samples * (1 + num_whole * per_row),
         unit="answers",
     )
+
+
+def _pixel_bytes(run: Run) -> int:
+    pictures = (*run.train.pictures, *run.heldout.pictures)
+    encoded = sum(len(image.data or b"") for picture in pictures for image in picture.images)
+    one = num_bytes(Sight(run.policy, run.train).pixels([0]))
+    return encoded + min(one * len(run.train.pictures), LIMIT_BYTES)
 
 
 def _state_bytes(optimizers: Optimizers) -> int:

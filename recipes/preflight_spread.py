@@ -10,8 +10,10 @@ import torch
 from verifiers import ScoreContext, score_with
 from vl.advantages import group_advantages
 from vl.corpus import Picture
+from vl.policy import Question
 from vl.rollout import sample_rollouts
 from vl.seeds import generator_for
+from vl.sight import Sight
 
 from .prepare import Run
 
@@ -47,11 +49,10 @@ def _sample(run: Run, pictures: list[Picture]) -> SourceSpread:
         picture = pictures[number * len(pictures) // ROWS_PER_SOURCE]
         rows[picture.index, number % len(picture.samples)] = picture
     samples = [picture.samples[row] for (_, row), picture in rows.items()]
-    features = policy.features(run.train.pixels[[index for index, _ in rows]])
-    prompts = [policy.text.prompt(run.pose(sample, 0)) for sample in samples]
+    features = Sight(policy, run.train).features([index for index, _ in rows])
+    questions = [Question(owner=i, text=run.pose(s, 0)) for i, s in enumerate(samples)]
     random = generator_for(recipe.seed, f"preflight/{samples[0].source}", 0)
-    owners = list(range(len(samples)))
-    groups = sample_rollouts(policy, features, prompts, owners, recipe.rl.sampling, random)
+    groups = sample_rollouts(policy, features, questions, recipe.rl.sampling, random)
     items = [(s, r.text) for s, group in zip(samples, groups, strict=True) for r in group]
     context = ScoreContext(progress=0.0, iou_rule=recipe.rl.iou_rule)
     verdicts = score_with(recipe.rl.scoring, items, context)

@@ -9,12 +9,12 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from tasks.prompts import pose
 from vl.corpus import Corpus
-from vl.policy import Policy
+from vl.models.minimax_policy import MiniMaxPolicy
+from vl.sight import Sight
 
 from .prepare import Run
 
@@ -93,17 +93,17 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> l
 
 
 @torch.no_grad()
-def _image_tokens(policy: Policy, corpus: Corpus) -> tuple[list[int], int]:
+def _image_tokens(policy: MiniMaxPolicy, corpus: Corpus) -> tuple[list[int], int]:
     """(`<image>` tokens written for the first picture of each source, features of a picture)."""
     first = {picture.source: picture for picture in reversed(corpus.pictures)}
     image_id = policy.model.config.image_token_index
     written: list[int] = []
     for picture in first.values():
-        pixels = Image.fromarray(corpus.pixels[picture.index].numpy())
-        ids = policy.processor(images=[pixels], text="<image>")["input_ids"]
+        shown = picture.images[0].open()
+        ids = policy.processor(images=[shown], text="<image>")["input_ids"]
         written.append(int((cast("torch.Tensor", ids) == image_id).sum()))
-    features = policy.features(corpus.pixels[: len(first)])
-    return written, features.shape[1]
+    (seen, *_) = Sight(policy, corpus).features([next(iter(first.values())).index])
+    return written, seen.lengths[0]
 
 
 def _lengths(tokens: Sequence[int]) -> Lengths:

@@ -15,6 +15,7 @@ from tasks.prompts import POOL, pose, question
 from vl.align import DenseHead, annotated_objects, dense_labels
 from vl.checkpoint import CheckpointStore
 from vl.corpus import Corpus, build_corpus
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.models.minimax_vl import (
     MiniMaxVLConfig,
     MiniMaxVLForConditionalGeneration,
@@ -25,7 +26,6 @@ from vl.models.minimax_vl import (
     build_tokenizer,
 )
 from vl.parallel import Shards
-from vl.policy import Policy
 from vl.runlog import RunLog
 from vl.seeds import derive_seed
 from vl.sft import Draw
@@ -68,7 +68,7 @@ class Run:
     train: Corpus
     train_keys: tuple[ImageKey, ...]
     heldout: Corpus
-    policy: Policy
+    policy: MiniMaxPolicy
     head: DenseHead
     log: RunLog
     cache: StageCache
@@ -110,10 +110,9 @@ def prepare(
     """
     with progress.task("reading rows", 2) as advance:
         train_groups = group_by_image(dataset.train())
-        size = recipe.model.image_size_px
-        train = build_corpus(train_groups.values(), size_px=size)
+        train = build_corpus(train_groups.values())
         advance(1)
-        heldout = build_corpus(group_by_image(dataset.heldout()).values(), size_px=size)
+        heldout = build_corpus(group_by_image(dataset.heldout()).values())
         advance(1)
     torch.manual_seed(derive_seed(recipe.seed, "init", 0))
     policy = build_policy(recipe, train)
@@ -136,7 +135,7 @@ def prepare(
     )
 
 
-def build_policy(recipe: Recipe, train: Corpus) -> Policy:
+def build_policy(recipe: Recipe, train: Corpus) -> MiniMaxPolicy:
     """A new model whose tokenizer knows the words of the training rows."""
     texts: set[str] = {f" {wording}" for wording in POOL}
     for picture in train.pictures:
@@ -176,4 +175,4 @@ def build_policy(recipe: Recipe, train: Corpus) -> Policy:
         num_image_tokens=config.num_image_tokens,
         chat_template=cast("str", tokenizer.chat_template),
     )
-    return Policy.build(MiniMaxVLForConditionalGeneration(config), processor)
+    return MiniMaxPolicy.build(MiniMaxVLForConditionalGeneration(config), processor)

@@ -20,7 +20,7 @@ import torch
 
 from vl.align import DenseHead
 from vl.checkpoint import save_model
-from vl.policy import Policy
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.rundir import read_metrics
 from vl.stage import StageSeconds
 
@@ -51,7 +51,9 @@ class StageCache:
         """Where the stage of this key is or would be kept."""
         return self.folder / f"{stage}-{key}"
 
-    def load(self, stage: str, key: str, policy: Policy, head: DenseHead) -> KeptStage | None:
+    def load(
+        self, stage: str, key: str, policy: MiniMaxPolicy, head: DenseHead
+    ) -> KeptStage | None:
         """Restores weights in place; None if no such stage is kept."""
         path = self.path(stage, key)
         if not (path / "done.json").exists():
@@ -67,7 +69,7 @@ class StageCache:
         self,
         stage: str,
         key: str,
-        policy: Policy,
+        policy: MiniMaxPolicy,
         head: DenseHead,
         seconds: StageSeconds,
         run_dir: Path,

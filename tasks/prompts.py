@@ -92,9 +92,17 @@ def pose(sample: Sample, *, seed: int, epoch: int, heldout: bool, thinking: bool
 
 
 def question(sample: Sample) -> str:
-    """The user text of a row without instructions, as its task poses it."""
+    """The user text of a row without instructions, as its task poses it.
+
+    `<image>` markers stay only where a row shows several pictures: one picture comes first.
+    """
     task = find_task(sample.task)
-    return sample.question if task is None or task.pose is None else task.pose(sample)
+    if task is not None and task.pose is not None:
+        return task.pose(sample)
+    if len(sample.images) < 2:
+        return sample.question
+    said = [message.content for message in sample.messages if message.role == "user"]
+    return said[-1].strip() if said else ""
 
 
 def answer_form(sample: Sample) -> Literal["boxed", "tag"] | None:

@@ -76,4 +76,5 @@ def test_a_saved_processor_loads_without_warnings(smoke_run, caplog):
     policy = evaluation.load_policy(smoke_run.out)
     assert type(policy.processor).__name__ == "MiniMaxVLProcessor"
     assert not policy.model.training and caplog.text == ""
-    assert torch.isfinite(policy.features(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))).all()
+    (seen,) = policy.features([policy.encode([Image.new("RGB", (64, 64))])])
+    assert torch.isfinite(seen.tokens).all()

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 import tasks
-from data_specs import Message, RewardSpec, Sample
+from data_specs import ImageRef, Message, RewardSpec, Sample
 from tasks import Task, find_task, installed_tasks
-from tasks.prompts import POOL, TAG_POOL, THINKING_POOL, instruction, pose
+from tasks.prompts import POOL, TAG_POOL, THINKING_POOL, instruction, pose, question
 from verifiers import VERIFIERS
 
 
@@ -154,3 +154,13 @@ def test_an_installed_task_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch)
     broken = Entry("broken", 7)
     monkeypatch.setattr(tasks, "_entry_points", lambda: (broken, Entry("mine", MINE)))
     assert find_task("mine") is MINE and find_task("nothing") is None
+
+
+def test_markers_stay_only_where_a_row_shows_several_pictures() -> None:
+    picture = ImageRef(path="a.png")
+    one = replace(row("number", "what differs?"), images=(picture,))
+    text = "here <image> and there <image>: what differs?"
+    asked = (Message(role="user", content=text),)
+    two = replace(one, messages=asked, images=(picture, picture))
+    assert question(one) == "what differs?"
+    assert question(two) == text

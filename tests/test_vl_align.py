@@ -10,8 +10,10 @@ from PIL import Image
 from tiny_vl import SIZE_PX, corpus_of, picture_of_noise, sample, tiny_policy
 
 from vl.align import DenseHead, DenseTargets, annotated_objects, dense_labels, dense_targets
-from vl.corpus import build_corpus, owners_of, pad_right
+from vl.corpus import build_corpus, owners_of
 from vl.seeds import derive_seed, generator_for
+from vl.sight import Sight
+from vl.text import pad_right
 
 POLICY = tiny_policy()  # four patches a side
 DOG = {"bbox_2d": [0, 0, 500, 1000], "label": "dog"}
@@ -80,21 +82,22 @@ def test_a_corpus_holds_each_picture_once_with_its_rows():
     assert owners_of(corpus.pictures) == [0, 0, 1]
     assert [picture.source for picture in corpus.pictures] == ["dots", "words"]
     expected = torch.tensor(list(picture_of_noise(1).tobytes()), dtype=torch.uint8)
-    assert torch.equal(corpus.pixels[1].flatten(), expected)
+    (tiles,) = Sight(POLICY, corpus).pixels([1])
+    assert torch.equal(tiles.pixels.flatten(), expected)
 
 
 def test_other_sizes_are_squashed():
-    corpus = build_corpus([[sample(0, 0)]], size_px=16)
-    expected = picture_of_noise(0).resize((16, 16), Image.Resampling.BICUBIC)
-    assert corpus.pixels.flatten().tolist() == list(expected.tobytes())
+    large = Image.effect_noise((100, 60), 80).convert("RGB")
+    expected = large.resize((SIZE_PX, SIZE_PX), Image.Resampling.BICUBIC)
+    assert POLICY.encode([large]).pixels.flatten().tolist() == list(expected.tobytes())
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_row_without_exactly_one_picture_is_refused(count):
+def test_a_row_without_picture_or_with_others_than_its_group_is_refused(count):
     row = sample(0, 0)
-    row = replace(row, images=row.images * count)
+    other = replace(row, images=row.images * count)
     with pytest.raises(ValueError, match=rf"made row 0 \(id dots-0-0\): images: found {count}"):
-        build_corpus([[row]], size_px=SIZE_PX)
+        build_corpus([[row, other] if count else [other]])
 
 
 def test_rows_are_padded_on_the_right():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.tiny_vl import TEXTS, tiny_policy
+from tests.tiny_vl import TEXTS, picture_of_noise, tiny_policy
 from vl.parallel import Shards
+from vl.policy import Question
 
 
 def test_a_batch_is_cut_into_consecutive_parts_of_nearly_equal_size() -> None:
@@ -38,18 +39,16 @@ def test_two_shards_of_an_sft_batch_give_the_whole_batchs_gradient() -> None:
     policy = tiny_policy()
     policy.model.requires_grad_(True)
     params = list(policy.model.parameters())
-    pixels = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
-    prompts = [policy.text.prompt(TEXTS[row % 4]) for row in range(8)]
-    answers = [policy.text.answer(f"\\boxed{{{row}}}") for row in range(8)]
+    entries = [policy.encode([picture_of_noise(number)]) for number in range(4)]
+    answers = [policy.encode_answer(f"\\boxed{{{row}}}") for row in range(8)]
     tokens = sum(map(len, answers))
 
     def share(first: int, last: int):
-        features = policy.features(pixels[first:last])
-        rows = slice(2 * first, 2 * last)
-        owners = [row // 2 - first for row in range(2 * first, 2 * last)]
-        return policy.sft_loss(
-            features, prompts[rows], answers[rows], owners, tokens_in_step=tokens
-        )
+        features = policy.features(entries[first:last])
+        rows = range(2 * first, 2 * last)
+        asked = [Question(owner=row // 2 - first, text=TEXTS[row % 4]) for row in rows]
+        mine = answers[2 * first : 2 * last]
+        return policy.negative_log_likelihood(features, asked, mine) / tokens
 
     Shards(1).backward(params, [lambda: share(0, 4)])
     whole = [None if p.grad is None else p.grad.clone() for p in params]

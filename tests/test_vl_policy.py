@@ -1,11 +1,14 @@
 """The policy's tree of prefixes gives the numbers and gradients of plain rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from tiny_vl import corpus_of, pose, tiny_policy
+from tiny_vl import corpus_of, features_of, pose, questions_of, sample, tiny_policy
 from torch.nn import functional as F
 
-from vl.corpus import owners_of
+from vl.corpus import build_corpus, owners_of
+from vl.policy import Question
 
 POLICY = tiny_policy()
 ANSWERS = (
@@ -16,11 +19,9 @@ ANSWERS = (
 
 
 def rows_of(corpus):
-    text = POLICY.text
     samples = [sample for picture in corpus.pictures for sample in picture.samples]
-    prompts = [text.prompt(pose(sample)) for sample in samples]
-    answers = [text.answer(ANSWERS[i % 3]) for i, _ in enumerate(samples)]
-    return samples, prompts, answers
+    answers = [POLICY.encode_answer(ANSWERS[i % 3]) for i, _ in enumerate(samples)]
+    return samples, answers
 
 
 def plain_logits(corpus, questions, answers):
@@ -36,7 +37,8 @@ def plain_logits(corpus, questions, answers):
         text = expanded + POLICY.text.tokenizer.decode(answer)
         ids = POLICY.text.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
         assert ids[0, -len(answer) :].tolist() == answer
-        pixels = POLICY.processor.image_processor.normalise(corpus.pixels[owners[row]][None])
+        shown = [corpus.pictures[owners[row]].images[0].open()]
+        pixels = POLICY.processor.image_processor(shown)["pixel_values"]
         logits = POLICY.model(ids, pixel_values=pixels).logits[0, -len(answer) - 1 : -1]
         found.append(logits.masked_fill(POLICY.forbidden, float("-inf")))
     return found
@@ -60,25 +62,33 @@ def assert_same_gradients(found, expected):
 @pytest.mark.parametrize("rows_per_picture", [(2, 2, 2), (1, 3, 2)], ids=["equal", "unequal"])
 def test_the_sft_loss_is_that_of_plain_rows_in_value_and_gradient(rows_per_picture):
     corpus = corpus_of(*rows_per_picture)
-    samples, prompts, answers = rows_of(corpus)
-    features = POLICY.features(corpus.pixels)
-    found = POLICY.sft_loss(features, prompts, answers, owners_of(corpus.pictures))
+    samples, answers = rows_of(corpus)
+    features = features_of(POLICY, corpus)
+    found = POLICY.negative_log_likelihood(features, questions_of(corpus), answers)
     logits = plain_logits(corpus, [pose(sample) for sample in samples], answers)
     targets = torch.tensor([token for answer in answers for token in answer])
-    expected = F.cross_entropy(torch.cat(logits), targets)
+    expected = F.cross_entropy(torch.cat(logits), targets, reduction="sum")
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert_same_gradients(gradients(found), gradients(expected))
 
 
 @pytest.mark.parametrize("rows_per_picture", [(2, 2), (1, 3)], ids=["equal", "unequal"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_answers_score_as_in_plain_rows_in_value_and_gradient(rows_per_picture, temperature):
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "alone"])
+def test_answers_score_as_in_plain_rows_in_value_and_gradient(
+    rows_per_picture, temperature, shared
+):
     corpus = corpus_of(*rows_per_picture)
-    samples, prompts, answers = rows_of(corpus)
-    pictures = POLICY.read_pictures(POLICY.features(corpus.pixels))
-    memory = POLICY.read_prompts(pictures, prompts, owners_of(corpus.pictures))
+    samples, answers = rows_of(corpus)
+    features = features_of(POLICY, corpus)
     twice = [answers[row // 2] if row % 2 == 0 else answers[0] for row in range(8)]
-    scores = POLICY.score_answers(memory.expand(2), twice, temperature=temperature)
+    asked = questions_of(corpus)
+    if shared:
+        owners = [row // 2 for row in range(8)]
+        scores = POLICY.score(POLICY.read(features, asked), owners, twice, temperature=temperature)
+    else:
+        asked = [asked[row // 2] for row in range(8)]
+        scores = POLICY.score_alone(features, asked, twice, temperature=temperature)
     questions = [pose(samples[row // 2]) for row in range(8)]
     doubled = corpus_of(*(2 * n for n in rows_per_picture))
     logits = plain_logits(doubled, questions, twice)
@@ -98,13 +108,47 @@ def test_answers_score_as_in_plain_rows_in_value_and_gradient(rows_per_picture, 
     assert_same_gradients(gradients(found), gradients(expected))
 
 
+def two_pictures(text):
+    """One row with two pictures and the given text."""
+    row = replace(sample(0, 0), images=sample(0, 0).images + sample(1, 0).images)
+    corpus = build_corpus([[row]])
+    return features_of(POLICY, corpus), [Question(owner=0, text=text)]
+
+
+def test_markers_say_where_pictures_stand_and_without_them_they_come_first():
+    answer = [POLICY.encode_answer("the cat")]
+
+    def scores(text):
+        return POLICY.score(POLICY.read(*two_pictures(text)), [0], answer).logprobs
+
+    def by_hand(text):
+        shown = [sample(0, 0).images[0].open(), sample(1, 0).images[0].open()]
+        marked = text.replace("<image>", "<image>" * 4)
+        bos, eos = "<beginning_of_sentence>", "<end_of_sentence>"
+        chat = f"{bos}user\n{marked}{eos}{bos}assistant\n"
+        ids = POLICY.tokenizer(chat, add_special_tokens=False).input_ids + answer[0]
+        pixels = POLICY.processor.image_processor(shown)["pixel_values"]
+        logits = POLICY.model(torch.tensor([ids]), pixel_values=pixels).logits[0]
+        logits = logits[-len(answer[0]) - 1 : -1].masked_fill(POLICY.forbidden, float("-inf"))
+        return logits.log_softmax(-1).gather(-1, torch.tensor(answer[0])[:, None])[:, 0]
+
+    inside = "how many dots<image> are there? <image>read the word"
+    torch.testing.assert_close(scores(inside)[0], by_hand(inside), rtol=1e-5, atol=1e-5)
+    plain = "read the word"
+    first = by_hand(f"<image><image>{plain}")
+    torch.testing.assert_close(scores(plain)[0], first, rtol=1e-5, atol=1e-5)
+    assert (first - by_hand(inside)).abs().max() > 1e-3
+
+
+def test_a_text_with_too_few_markers_is_refused():
+    with pytest.raises(ValueError, match="1 <image> markers for 2 pictures"):
+        POLICY.read(*two_pictures("what is <image> this?"))
+
+
 def test_padding_of_scores_is_zero_and_not_valid():
     corpus = corpus_of(2)
-    _, prompts, _ = rows_of(corpus)
-    memory = POLICY.read_prompts(
-        POLICY.read_pictures(POLICY.features(corpus.pixels)), prompts, [0, 0]
-    )
-    scores = POLICY.score_answers(memory, [[5, 6, 7], [8]])
+    memory = POLICY.read(features_of(POLICY, corpus), questions_of(corpus))
+    scores = POLICY.score(memory, [0, 1], [[5, 6, 7], [8]])
     assert scores.valid.tolist() == [[True, True, True], [True, False, False]]
     assert scores.logprobs[1, 1:].tolist() == [0.0, 0.0]
 

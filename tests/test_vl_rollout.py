@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_vl import corpus_of, pose, tiny_policy
+from tiny_vl import corpus_of, features_of, pose, questions_of, tiny_policy
 
 from vl.corpus import owners_of
 from vl.rollout import SamplingConfig, sample_rollouts
@@ -16,19 +16,14 @@ def corpus():
     return corpus_of(1, 3, 2)
 
 
-def prompts_of(corpus):
-    return [POLICY.text.prompt(pose(s)) for p in corpus.pictures for s in p.samples]
-
-
 def draw(corpus, seed=0, policy=POLICY, **options):
     settings = {"num_rollouts": 3, "max_new_tokens": 12} | options
     with torch.no_grad():
-        features = policy.features(corpus.pixels)
+        features = features_of(policy, corpus)
     return sample_rollouts(
         policy,
         features,
-        prompts_of(corpus),
-        owners_of(corpus.pictures),
+        questions_of(corpus),
         SamplingConfig(**settings),
         torch.Generator().manual_seed(seed),
     )
@@ -75,12 +70,11 @@ def test_recorded_logprobs_are_those_of_scoring(corpus, temperature):
     groups = draw(corpus, policy=policy, temperature=temperature)
     lengths = {len(r.token_ids) for group in groups for r in group}
     assert len(lengths) > 3  # rows left the batch at different steps
-    pictures = policy.read_pictures(policy.features(corpus.pixels))
-    memory = policy.read_prompts(pictures, prompts_of(corpus), owners_of(corpus.pictures))
+    memory = policy.read(features_of(policy, corpus), questions_of(corpus))
     rollouts = [rollout for group in groups for rollout in group]
-    scores = policy.score_answers(
-        memory.expand(3), [r.token_ids for r in rollouts], temperature=temperature
-    )
+    owners = [row for row in range(len(groups)) for _ in range(3)]
+    answers = [r.token_ids for r in rollouts]
+    scores = policy.score(memory, owners, answers, temperature=temperature)
     for row, rollout in enumerate(rollouts):
         found = scores.logprobs[row, : len(rollout.token_ids)]
         torch.testing.assert_close(found, torch.tensor(rollout.logprobs), rtol=1e-5, atol=1e-5)
@@ -117,13 +111,12 @@ def test_leaving_the_batch_does_not_change_the_others(corpus):
     together = draw(corpus, policy=policy, num_rollouts=1, temperature=0.0)
     lengths = [len(group[0].token_ids) for group in together]
     assert len(set(lengths)) > 1, lengths
-    owners, prompts = owners_of(corpus.pictures), prompts_of(corpus)
+    features, questions = features_of(policy, corpus), questions_of(corpus)
     for row, group in enumerate(together):
         alone = sample_rollouts(
             policy,
-            policy.features(corpus.pixels[owners[row]][None]),
-            [prompts[row]],
-            [0],
+            features,
+            [questions[row]],
             SamplingConfig(num_rollouts=1, temperature=0.0, max_new_tokens=12),
             torch.Generator(),
         )

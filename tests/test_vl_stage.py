@@ -151,7 +151,7 @@ def make_align(num_steps=4):
 
 
 def make_sft(num_steps=4):
-    align = make_align()
+    align, corpus = make_align(), corpus_of(1, 2, 1, objects=OBJECTS)
     config = SftConfig(
         num_steps=num_steps,
         pictures_per_step=2,
@@ -159,7 +159,7 @@ def make_sft(num_steps=4):
         schedule=Schedule(warmup_steps=2),
     )
     return SftStage(
-        align.policy, align.head, align.corpus, align.stream, pose, caption, config, Shards(2)
+        align.policy, align.head, corpus, align.stream, pose, caption, config, Shards(2)
     )
 
 
@@ -220,8 +220,7 @@ def test_sft_counts_captions_as_rows_while_they_last():
     stage.sft = replace(stage.sft, caption_frac=0.5)
     draws = stage.stream(0)
     batch = [next(draws) for _ in range(2)]  # one row of dots, two of words
-    assert stage._rows(batch, 1).owners == [0, 0, 1, 1]
-    assert stage._rows(batch, 2).owners == [0, 1, 1]
-    text = stage.policy.text
-    assert stage._rows(batch, 1).prompts[1] == text.prompt("what is there?")
-    assert stage._rows(batch, 1).answers[1] == text.answer("a dog")
+    assert [q.owner for q in stage._rows(batch, 1).questions] == [0, 0, 1, 1]
+    assert [q.owner for q in stage._rows(batch, 2).questions] == [0, 1, 1]
+    assert stage._rows(batch, 1).questions[1].text == "what is there?"
+    assert stage._rows(batch, 1).answers[1] == stage.policy.encode_answer("a dog")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vl.corpus import TextEncoder
 from vl.models.minimax_vl import build_tokenizer, placeholder_ids
 from vl.models.minimax_vl.tokenizer import ANSWER_PIECES, SPECIALS
+from vl.text import TextEncoder
 
 BOX = "<answer>[{'bbox_2d': [62, 125, 344, 406], 'label': 'dog'}]</answer>"
 TOKENIZER = build_tokenizer(["a red dog", "one cat", BOX], coordinate_bins=32)

@@ -12,6 +12,7 @@ from PIL import Image
 from data_specs import ImageRef, Message, RewardSpec, Sample
 from verifiers import Verdict
 from vl.corpus import Corpus, build_corpus
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.models.minimax_vl import (
     MiniMaxVLConfig,
     MiniMaxVLForConditionalGeneration,
@@ -21,14 +22,15 @@ from vl.models.minimax_vl import (
     MiniMaxVLVisionConfig,
     build_tokenizer,
 )
-from vl.policy import Policy
+from vl.policy import Question
 from vl.sft import Draw
+from vl.sight import Sight
 
 SIZE_PX = 32
 TEXTS = ("how many dots are there?", "where is the red dog?", "read the word", "the cat")
 
 
-def tiny_policy(seed: int = 0, **text_overrides) -> Policy:
+def tiny_policy(seed: int = 0, **text_overrides) -> MiniMaxPolicy:
     """Three layers (lightning, softmax, lightning), four experts, four image tokens a picture."""
     tokenizer = build_tokenizer(TEXTS, coordinate_bins=8)
     torch.manual_seed(seed)
@@ -68,7 +70,7 @@ def tiny_policy(seed: int = 0, **text_overrides) -> Policy:
         num_image_tokens=config.num_image_tokens,
         chat_template=tokenizer.chat_template,
     )
-    return Policy.build(MiniMaxVLForConditionalGeneration(config).eval(), processor)
+    return MiniMaxPolicy.build(MiniMaxVLForConditionalGeneration(config).eval(), processor)
 
 
 def picture_of_noise(seed: int) -> Image.Image:
@@ -101,7 +103,21 @@ def corpus_of(*rows_per_picture: int, **options) -> Corpus:
         ]
         for picture, count in enumerate(rows_per_picture)
     ]
-    return build_corpus(groups, size_px=SIZE_PX)
+    return build_corpus(groups)
+
+
+def features_of(policy: MiniMaxPolicy, corpus: Corpus) -> list:
+    """What the policy sees of each picture of a corpus."""
+    return Sight(policy, corpus).features(range(len(corpus.pictures)))
+
+
+def questions_of(corpus: Corpus) -> list[Question]:
+    """Every row's question, as it stands."""
+    return [
+        Question(owner=picture.index, text=pose(sample))
+        for picture in corpus.pictures
+        for sample in picture.samples
+    ]
 
 
 def pose(sample: Sample, epoch: int = 0) -> str:

@@ -12,10 +12,11 @@ from verifiers import FixedIou, IouRule, PoolScoring, ScoreContext, Scoring, Ver
 
 from .corpus import Corpus, Picture, owners_of
 from .parallel import Shards
-from .policy import Policy
+from .policy import Policy, Question
 from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .rundir import Answer, EvalLine
 from .seeds import generator_for
+from .sight import Sight
 
 HeldoutPose = Callable[[Sample], str]
 """A held-out sample to the user's text without the picture marker."""
@@ -56,12 +57,14 @@ def evaluate(
     policy.model.eval()
     size = config.pictures_per_batch
     batches = [
-        _Batch(policy, corpus.pictures[start : start + size], pose, start)
+        _Batch(corpus.pictures[start : start + size], pose, start)
         for start in range(0, len(corpus.pictures), size)
     ]
 
+    sight = Sight(policy, corpus, limit_bytes=0)  # each picture is seen once a phase
+
     def answer(batch: _Batch) -> list[list[Rollout]]:
-        return batch.answer(policy, corpus, config, seed)
+        return batch.answer(policy, sight, config, seed)
 
     lines: list[EvalLine] = []
     for first in range(0, len(batches), shards.num_shards):
@@ -75,32 +78,30 @@ def evaluate(
 class _Batch:
     """Some held-out pictures with their rows and prompts."""
 
-    def __init__(
-        self, policy: Policy, pictures: Sequence[Picture], pose: HeldoutPose, start: int
-    ) -> None:
+    def __init__(self, pictures: Sequence[Picture], pose: HeldoutPose, start: int) -> None:
         self.pictures, self.start = pictures, start
         self.samples = [sample for picture in pictures for sample in picture.samples]
         self.texts = [pose(sample) for sample in self.samples]
-        self.prompts = [policy.text.prompt(text) for text in self.texts]
 
     @torch.no_grad()
     def answer(
-        self, policy: Policy, corpus: Corpus, config: EvalConfig, seed: int
+        self, policy: Policy, sight: Sight, config: EvalConfig, seed: int
     ) -> list[list[Rollout]]:
         """The greedy answer, then the samples, of every row."""
-        features = policy.features(corpus.pixels[[picture.index for picture in self.pictures]])
+        features = sight.features([picture.index for picture in self.pictures])
         random = generator_for(seed, "evaluate", self.start)
-        owners = owners_of(self.pictures)
+        owned = zip(owners_of(self.pictures), self.texts, strict=True)
+        questions = [Question(owner=owner, text=text) for owner, text in owned]
         greedy = SamplingConfig(
             num_rollouts=1, temperature=0.0, max_new_tokens=config.max_new_tokens
         )
-        answers = sample_rollouts(policy, features, self.prompts, owners, greedy, random)
+        answers = sample_rollouts(policy, features, questions, greedy, random)
         if config.num_samples == 0:
             return answers
         drawn = SamplingConfig(
             num_rollouts=config.num_samples, max_new_tokens=config.max_new_tokens
         )
-        more = sample_rollouts(policy, features, self.prompts, owners, drawn, random)
+        more = sample_rollouts(policy, features, questions, drawn, random)
         return [[*first, *rest] for first, rest in zip(answers, more, strict=True)]
 
     def judge(self, answers: list[list[Rollout]], config: EvalConfig, phase: str) -> list[EvalLine]:

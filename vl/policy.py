@@ -1,28 +1,37 @@
-"""A model with its tokenizer, as the trainer sees it: prefixes, branches and answers' log-probs.
+"""What the trainer needs of a model: see pictures, read prompts, branch answers off, score them.
 
-The computation is a tree: a picture is read once, its prompts branch from it, and the rollouts of
-a prompt branch from the prompt. Gradients flow back through the shared prefixes, so the update
-equals that of separate rows.
+The computation is a tree: a picture is seen once, its prompts read it, and the rollouts of a prompt
+branch from the prompt's memory, in sampling and in the update alike. Gradients flow back through
+the shared prefixes, so the update equals that of separate rows.
+
+`vl.models.minimax_policy.MiniMaxPolicy` is this for MiniMax-VL, `vl.models.hf.HfPolicy` for any
+image-text-to-text model of transformers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
-import torch
 from jaxtyping import Bool, Float, Int
+from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
+from transformers import PreTrainedModel
 
-from .corpus import Padded, TextEncoder, pad_right
-from .models.minimax_vl import (
-    MiniMaxVLCache,
-    MiniMaxVLForConditionalGeneration,
-    MiniMaxVLProcessor,
-    placeholder_ids,
-)
+PARTS = ("vit", "connector", "llm")
+"""The parts of a vision-language model that can be frozen or trained at a rate of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One prompt: whose pictures it is about, and the user's text."""
+
+    owner: int
+    """Position, among the features it is read with, of its picture entry."""
+    text: str
+    """`<image>` marks where each picture of the entry stands; without a marker they come first."""
 
 
 class AnswerScores(NamedTuple):
@@ -30,142 +39,112 @@ class AnswerScores(NamedTuple):
 
     logprobs: Float[Tensor, "row token"]
     entropy: Float[Tensor, "row token"]
+    """In nats, of the whole next-token distribution at the temperature asked for."""
     valid: Bool[Tensor, "row token"]
 
 
-@dataclass(frozen=True)
-class Policy:
-    """Model, processor and text encoder that belong together."""
+class Branches(Protocol):
+    """Answers in progress, one row each, that continue their prompts' memory. No gradients."""
 
-    model: MiniMaxVLForConditionalGeneration
-    processor: MiniMaxVLProcessor
-    text: TextEncoder
-    forbidden: Bool[Tensor, " vocab"]
-    """Token ids that sampling must never draw; log-probs are normalised without them."""
+    def logits(self) -> Float[Tensor, "row vocab"]:
+        """Next-token logits of every row, float32, forbidden tokens at minus infinity."""
+        ...
 
-    @classmethod
-    def build(
-        cls, model: MiniMaxVLForConditionalGeneration, processor: MiniMaxVLProcessor
-    ) -> Policy:
-        """Wraps a loaded model and its processor.
+    def extend(self, tokens: Int[Tensor, " row"]) -> None:
+        """Appends one token to every row."""
+        ...
 
-        Raises:
-            ValueError: the processor expands pictures to another number of tokens than the model.
-        """
-        if processor.num_image_tokens != model.config.num_image_tokens:
-            raise ValueError(
-                f"processor says {processor.num_image_tokens} image tokens a picture, the model "
-                f"makes {model.config.num_image_tokens}; load both from one checkpoint"
-            )
-        forbidden = torch.zeros(model.config.text_config.vocab_size, dtype=torch.bool)
-        forbidden[placeholder_ids(processor.tokenizer)] = True
-        text = TextEncoder(tokenizer=processor.tokenizer)
-        _ = text.opening, text.header  # remembered now: threads then only read
-        return cls(model, processor, text, forbidden)
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
+        """Drops all rows but these (rising positions), e.g. those that have ended."""
+        ...
 
-    def patches(self, pixels: Int[Tensor, "picture height width 3"]) -> Tensor:
-        """The vision tower's features (picture, patch, width) of uint8 pictures."""
-        return self.model.vision_tower(self.processor.image_processor.normalise(pixels))
 
-    def features(self, pixels: Int[Tensor, "picture height width 3"]) -> Tensor:
-        """Image tokens (picture, token, hidden) of uint8 pictures."""
-        return self.model.multi_modal_projector(self.patches(pixels))
+class Policy(Protocol):
+    """A model with its processor, as the trainer sees it.
 
-    def read_pictures(self, features: Float[Tensor, "picture token hidden"]) -> MiniMaxVLCache:
-        """Memory after the turn's opening and the picture."""
-        opening = self.text.opening
-        ids = opening + [self.model.config.image_token_index] * features.shape[1]
-        batch = torch.tensor(ids)[None].expand(features.shape[0], -1)
-        return self.model.decode(self.model.embed(batch, features)).cache
+    `Pixels`, `Features` and `Memory` are the policy's own: callers only carry them from one method
+    to the next. An *entry* is what one row shows: one picture or several.
+    """
 
-    def read_prompts(
-        self, pictures: MiniMaxVLCache, prompts: Sequence[Sequence[int]], owners: Sequence[int]
-    ) -> MiniMaxVLCache:
-        """Memory after each prompt; `owners` says which row of `pictures` a prompt asks about."""
-        padded = pad_right(prompts, self.text.pad_id)
-        num_pictures = pictures.valid.shape[0]
-        copies = len(prompts) // num_pictures
-        if list(owners) == [row for row in range(num_pictures) for _ in range(copies)]:
-            cache = pictures.expand(copies)  # equal shares in order: the faster backward
-        else:
-            cache = pictures.select(torch.tensor(owners))
-        return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).cache
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network, in whatever mode the caller left it."""
+        ...
 
-    def score_answers(
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Leading pieces of parameter names for each of PARTS; together they name every one."""
+        ...
+
+    def encode(self, images: Sequence[Image.Image]) -> Any:
+        """The `Pixels` of one entry: what the image processor makes of its pictures."""
+        ...
+
+    def features(self, entries: Sequence[Any]) -> list[Any]:
+        """The `Features` of each entry's `Pixels`: what the language model reads of it."""
+        ...
+
+    def read(self, features: Sequence[Any], questions: Sequence[Question]) -> Any:
+        """The `Memory` after each question, one row each, in order."""
+        ...
+
+    def branch(self, memory: Any, copies: int) -> Branches:
+        """`copies` answers to each question: rows r * copies ... r * copies + copies - 1."""
+        ...
+
+    def score(
         self,
-        prompts: MiniMaxVLCache,
+        memory: Any,
+        owners: Sequence[int],
         answers: Sequence[Sequence[int]],
         *,
         temperature: float = 1.0,
     ) -> AnswerScores:
-        """Log-probability and entropy of every token of each answer after its prompt's memory.
+        """Log-probability and entropy of every token of each answer after its question's memory.
 
         Args:
-            prompts: one row an answer (branch or select beforehand).
+            owners: the row of `memory` that each answer continues.
             answers: token ids, end token included where the answer ended.
         """
-        header = self.text.header
-        targets = pad_right(answers, self.text.pad_id)
-        read = [[*header, *answer[:-1]] for answer in answers]
-        hidden = self._read(prompts, read)[:, len(header) - 1 :]
-        scores = self._logprobs(hidden[targets.valid], targets.ids[targets.valid], temperature)
-        shape = targets.ids.shape
-        logprobs = scores[0].new_zeros(shape).masked_scatter(targets.valid, scores[0])
-        entropy = scores[1].new_zeros(shape).masked_scatter(targets.valid, scores[1])
-        return AnswerScores(logprobs, entropy, targets.valid)
+        ...
 
-    def _read(self, cache: MiniMaxVLCache, rows: Sequence[Sequence[int]]) -> Tensor:
-        padded: Padded = pad_right(rows, self.text.pad_id)
-        return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).hidden
-
-    def _logprobs(
-        self, hidden: Tensor, targets: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        logits = self.masked_logits(hidden) / temperature
-        every = F.log_softmax(logits, dim=-1)
-        with torch.no_grad():
-            entropy = -(every.exp() * every.masked_fill(self.forbidden, 0.0)).sum(-1)
-        return every.gather(-1, targets[:, None])[:, 0], entropy
-
-    def masked_logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
-        """Next-token logits with forbidden tokens at minus infinity."""
-        return self.model.logits(hidden).masked_fill(self.forbidden, float("-inf"))
-
-    def sft_loss(
+    def score_alone(
         self,
-        features: Float[Tensor, "picture token hidden"],
-        prompts: Sequence[Sequence[int]],
+        features: Sequence[Any],
+        questions: Sequence[Question],
         answers: Sequence[Sequence[int]],
-        owners: Sequence[int],
         *,
-        tokens_in_step: int | None = None,
-        num_buckets: int = 4,
+        temperature: float = 1.0,
+    ) -> AnswerScores:
+        """The same without sharing: each question is read anew for its one answer."""
+        ...
+
+    def negative_log_likelihood(
+        self,
+        features: Sequence[Any],
+        questions: Sequence[Question],
+        answers: Sequence[Sequence[int]],
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy per answer token, all questions of a picture packed on its prefix.
+        """Sum over all answer tokens, in nats: what supervised fine-tuning lowers."""
+        ...
 
-        `owners` says which picture a question asks about.
-        Rows are read in `num_buckets` groups of similar length, which halves the padding.
+    def decode(self, answers: Sequence[Sequence[int]]) -> list[str]:
+        """Text of answers, without special tokens."""
+        ...
 
-        Args:
-            tokens_in_step: answer tokens of the whole optimizer step; shares of its shards then
-                add up. None = the tokens of this call.
-        """
-        pictures = self.read_pictures(features)
-        owner = torch.tensor(owners)
-        lengths = torch.tensor([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)])
-        order = lengths.argsort()
-        total = features.new_zeros(())
-        for rows in order.chunk(num_buckets):
-            index = rows.tolist()
-            cache = pictures.select(owner[rows])
-            read = [[*prompts[i], *self.text.header, *answers[i][:-1]] for i in index]
-            hidden = self._read(cache, read)
-            skipped = [len(prompts[i]) + len(self.text.header) - 1 for i in index]
-            starts = torch.tensor(skipped)[:, None]
-            ends = starts + torch.tensor([len(answers[i]) for i in index])[:, None]
-            position = torch.arange(hidden.shape[1])[None]
-            trained = (position >= starts) & (position < ends)
-            targets = torch.tensor([token for i in index for token in answers[i]])
-            logits = self.masked_logits(hidden[trained])
-            total = total + F.cross_entropy(logits, targets, reduction="sum")
-        return total / (tokens_in_step or sum(len(answer) for answer in answers))
+    def encode_answer(self, text: str) -> list[int]:
+        """Token ids of a complete answer, end token included."""
+        ...
+
+    def num_prompt_tokens(self, features: Any, text: str) -> int:
+        """Tokens that the model reads before an answer, pictures included."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes model and processor into a new folder, in transformers' layout."""
+        ...

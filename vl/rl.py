@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -29,17 +29,18 @@ from verifiers import (
 )
 
 from .advantages import AdvantageConfig, group_advantages
-from .corpus import Corpus, Pose, owners_of
+from .corpus import Corpus, Pose
 from .losses import CispoConfig, PolicyLossConfig, policy_loss
 from .metrics import step_metrics
 from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
 from .parallel import Shards
-from .policy import Policy
+from .policy import Policy, Question
 from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .seeds import generator_for
 from .sft import Draw, PictureStream
+from .sight import Sight
 
-VISION_PARTS = ("vision_tower", "multi_modal_projector")
+VISION_PARTS = ("vit", "connector")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,9 @@ class RlConfig:
     updates_per_rollout: int = 1
     """Optimizer steps over one batch of rollouts; 1 = on-policy."""
     frozen_parts: tuple[str, ...] = VISION_PARTS
-    """Leading parts of parameter names that RL leaves as they are."""
+    """Parts of the model that RL leaves as they are: of vit, connector, llm."""
+    prefix_sharing: bool = True
+    """Read each prompt once for all its rollouts; False = every rollout alone, the same numbers."""
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: Schedule = Schedule()
     max_grad_norm: float = 1.0
@@ -84,24 +87,6 @@ class TooManyUnscored(RuntimeError):
     """More rollouts could not be judged than the recipe allows."""
 
 
-@dataclass
-class FeatureMemory:
-    """Image features of a frozen vision part, computed once a picture."""
-
-    policy: Policy
-    corpus: Corpus
-    _memory: dict[int, Tensor] = field(default_factory=dict)
-
-    def __call__(self, indices: Sequence[int]) -> Tensor:
-        """(picture, token, hidden), without gradient."""
-        new = [index for index in dict.fromkeys(indices) if index not in self._memory]
-        if new:
-            with torch.no_grad():
-                features = self.policy.features(self.corpus.pixels[new])
-            self._memory |= dict(zip(new, features.unbind(0), strict=True))
-        return torch.stack([self._memory[index] for index in indices])
-
-
 class RlStage:
     """Stage 3."""
 
@@ -126,11 +111,12 @@ class RlStage:
                 f"rl.loss.kl: found {config.loss.kl!r}; this trainer keeps no reference model yet; "
                 "leave it at null"
             )
+        frozen = tuple(name for part in config.frozen_parts for name in policy.parts[part])
         for name, param in policy.model.named_parameters():
-            param.requires_grad_(not name.startswith(config.frozen_parts))
+            param.requires_grad_(not name.startswith(frozen))
         self.optimizers = Optimizers(policy.model, config.optimizer)
-        frozen = set(VISION_PARTS) <= set(config.frozen_parts)
-        self.memory = FeatureMemory(policy, corpus) if frozen else None
+        is_frozen = set(VISION_PARTS) <= set(config.frozen_parts)
+        self.sight = Sight(policy, corpus, is_frozen=is_frozen)
         self.last_groups: list[Group] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,30 +150,24 @@ class RlStage:
         values["tokens_per_s"] = num_tokens / max(clock[3] - clock[0], 1e-9)
         return values | step_metrics(groups)
 
-    def _features(self, indices: Sequence[int]) -> Tensor:
-        if self.memory is not None:
-            return self.memory(indices)
-        return self.policy.features(self.corpus.pixels[list(indices)])
-
     def _prompts(self, draws: Sequence[Draw]) -> list[str]:
         return [self.pose(s, draw.epoch) for draw in draws for s in draw.picture.samples]
 
     def _sample(self, draws: Sequence[Draw], step: int) -> list[list[Rollout]]:
-        if self.memory is not None:
-            self.memory([draw.picture.index for draw in draws])  # threads then only read
+        self.sight.prepare([draw.picture.index for draw in draws])  # threads then only read
         parts = self.shards.split(draws)
-        text = self.policy.text
-        prompts = [[text.prompt(prompt) for prompt in self._prompts(part)] for part in parts]
 
         def sample(part: int) -> list[list[Rollout]]:
-            pictures = [draw.picture for draw in parts[part]]
+            mine = parts[part]
             with torch.no_grad():
-                features = self._features([picture.index for picture in pictures])
+                features = self.sight.features([draw.picture.index for draw in mine])
+            questions = [
+                Question(owner=owner, text=text)
+                for owner, draw in enumerate(mine)
+                for text in self._prompts([draw])
+            ]
             random = generator_for(self.seed, f"rollout/{part}", step)
-            owners = owners_of(pictures)
-            return sample_rollouts(
-                self.policy, features, prompts[part], owners, self.config.sampling, random
-            )
+            return sample_rollouts(self.policy, features, questions, self.config.sampling, random)
 
         return [group for part in self.shards.map(sample, range(len(parts))) for group in part]
 
@@ -249,10 +229,8 @@ class RlStage:
         shares: dict[int, _Share] = {}  # by shard: threads end in any order, sums keep theirs
 
         def loss_of(shard: int, runs: list[list[Group]]) -> Callable[[], Tensor]:
-            prompts = [self.policy.text.prompt(group.prompt) for run in runs for group in run]
-
             def loss() -> Tensor:
-                value, shares[shard] = self._share(runs, prompts, tokens, sequences)
+                value, shares[shard] = self._share(runs, tokens, sequences)
                 return value
 
             return loss
@@ -270,63 +248,60 @@ class RlStage:
             "grad_norm": self.optimizers.step(self.config.max_grad_norm),
         }
 
-    def _share(
-        self, runs: list[list[Group]], prompts: list[list[int]], tokens: int, sequences: int
-    ) -> tuple[Tensor, _Share]:
+    def _share(self, runs: list[list[Group]], tokens: int, sequences: int) -> tuple[Tensor, _Share]:
         """One shard's part of the loss, its pictures and prompts computed once."""
-        owners = [index for index, run in enumerate(runs) for _ in run]
-        features = self._features([run[0].picture_index for run in runs])
-        memory = self.policy.read_prompts(self.policy.read_pictures(features), prompts, owners)
-        live = sorted(
-            (
-                (row, rollout, advantage)
-                for row, group in enumerate(group for run in runs for group in run)
-                for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
-                if advantage
-            ),
-            key=lambda item: len(item[1].token_ids),
+        features = self.sight.features([run[0].picture_index for run in runs])
+        groups = [(owner, group) for owner, run in enumerate(runs) for group in run]
+        questions = [Question(owner=owner, text=group.prompt) for owner, group in groups]
+        memory = self.policy.read(features, questions) if self.config.prefix_sharing else None
+        live = [
+            (row, rollout, advantage)
+            for row, (_, group) in enumerate(groups)
+            for rollout, advantage in zip(group.rollouts, group.advantages, strict=True)
+            if advantage
+        ]
+        if not live:
+            return torch.zeros(()), _Share()
+        rows = [row for row, _, _ in live]
+        answers = [rollout.token_ids for _, rollout, _ in live]
+        temperature = self.config.sampling.temperature
+        if self.config.prefix_sharing:
+            memory = self.policy.read(features, questions)
+            scores = self.policy.score(memory, rows, answers, temperature=temperature)
+        else:
+            asked = [questions[row] for row in rows]
+            scores = self.policy.score_alone(features, asked, answers, temperature=temperature)
+        sampled = torch.zeros_like(scores.logprobs)
+        sampled[scores.valid] = torch.tensor([p for _, r, _ in live for p in r.logprobs])
+        loss = policy_loss(
+            scores.logprobs,
+            sampled,
+            torch.tensor([advantage for _, _, advantage in live]),
+            scores.valid,
+            self.config.loss,
+            tokens_in_step=tokens,
+            sequences_in_step=sequences,
         )
-        total = features.new_zeros(())
-        entropy_sum = logprob_gap = 0.0
-        clipped = [0.0, 0.0, 0.0]
-        for chunk in _thirds(live):
-            scores = self.policy.score_answers(
-                memory.select(torch.tensor([row for row, _, _ in chunk])),
-                [rollout.token_ids for _, rollout, _ in chunk],
-                temperature=self.config.sampling.temperature,
-            )
-            sampled = torch.zeros_like(scores.logprobs)
-            for index, (_, rollout, _) in enumerate(chunk):
-                sampled[index, : len(rollout.logprobs)] = torch.tensor(rollout.logprobs)
-            loss = policy_loss(
-                scores.logprobs,
-                sampled,
-                torch.tensor([advantage for _, _, advantage in chunk]),
-                scores.valid,
-                self.config.loss,
-                tokens_in_step=tokens,
-                sequences_in_step=sequences,
-            )
-            total = total + loss.loss
-            gap = (scores.logprobs.exp() - sampled.exp()).abs()[scores.valid].max()
-            logprob_gap = max(logprob_gap, gap.item())
-            parts = (loss.clip_fraction, loss.clip_fraction_positive, loss.clip_fraction_negative)
-            clipped = [before + part.item() for before, part in zip(clipped, parts, strict=True)]
-            entropy_sum += scores.entropy[scores.valid].sum().item()
-        return total, _Share(
-            total.item(), clipped[0], clipped[1], clipped[2], entropy_sum, logprob_gap
+        gap = (scores.logprobs.detach().exp() - sampled.exp()).abs()[scores.valid].max()
+        return loss.loss, _Share(
+            loss.loss.item(),
+            loss.clip_fraction.item(),
+            loss.clip_fraction_positive.item(),
+            loss.clip_fraction_negative.item(),
+            scores.entropy[scores.valid].sum().item(),
+            gap.item(),
         )
 
 
 class _Share(NamedTuple):
     """Numbers of one shard's part of the loss."""
 
-    loss: float
-    clip_fraction: float
-    clip_fraction_positive: float
-    clip_fraction_negative: float
-    entropy_sum: float
-    logprob_gap: float
+    loss: float = 0.0
+    clip_fraction: float = 0.0
+    clip_fraction_positive: float = 0.0
+    clip_fraction_negative: float = 0.0
+    entropy_sum: float = 0.0
+    logprob_gap: float = 0.0
     """Largest difference between a token's probability in the update and in sampling."""
 
 
@@ -339,9 +314,3 @@ def _runs(groups: Sequence[Group]) -> list[list[Group]]:
         else:
             runs.append([group])
     return runs
-
-
-def _thirds(rows: list[Any]) -> list[list[Any]]:
-    """Up to three parts of similar length each, to save padding."""
-    size = max(1, -(-len(rows) // 3))
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

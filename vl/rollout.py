@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from .models.minimax_vl import MiniMaxVLCache
-from .policy import Policy
+from .policy import Branches, Policy, Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,29 +57,25 @@ class Rollout:
 @torch.no_grad()
 def sample_rollouts(
     policy: Policy,
-    features: Float[Tensor, "picture token hidden"],
-    prompts: Sequence[Sequence[int]],
-    owners: Sequence[int],
+    features: Sequence[Any],
+    questions: Sequence[Question],
     config: SamplingConfig,
     generator: torch.Generator,
 ) -> list[list[Rollout]]:
-    """`num_rollouts` answers for each prompt; `owners` says which picture a prompt asks about.
+    """`num_rollouts` answers to each question, in order.
 
     Finished answers leave the batch, so that a few long ones do not keep all rows computing.
     """
-    memory = policy.read_prompts(policy.read_pictures(features), prompts, owners)
-    num_rows = len(prompts) * config.num_rollouts
-    ids, logprobs = _decode(policy, memory.expand(config.num_rollouts), config, generator)
-    eos = policy.text.end_id
-    texts = policy.text.tokenizer.batch_decode(
-        [[token for token in row if token != eos] for row in ids], skip_special_tokens=True
-    )
+    branches = policy.branch(policy.read(features, questions), config.num_rollouts)
+    num_rows = len(questions) * config.num_rollouts
+    ids, logprobs = _decode(policy, branches, num_rows, config, generator)
+    texts = policy.decode(ids)
     rollouts = [
         Rollout(
             token_ids=tuple(ids[row]),
             logprobs=tuple(logprobs[row]),
             text=texts[row],
-            truncated=ids[row][-1] != eos,
+            truncated=ids[row][-1] not in policy.end_ids,
         )
         for row in range(num_rows)
     ]
@@ -89,41 +84,36 @@ def sample_rollouts(
 
 
 def _decode(
-    policy: Policy, memory: MiniMaxVLCache, config: SamplingConfig, generator: torch.Generator
+    policy: Policy,
+    branches: Branches,
+    num_rows: int,
+    config: SamplingConfig,
+    generator: torch.Generator,
 ) -> tuple[list[list[int]], list[list[float]]]:
-    num_rows = memory.valid.shape[0]
-    eos = policy.text.end_id
-    drawn = torch.full((num_rows, config.max_new_tokens), eos)
+    end_ids = torch.tensor(sorted(policy.end_ids), dtype=torch.long)
+    drawn = torch.zeros(num_rows, config.max_new_tokens, dtype=torch.long)
     scores = torch.zeros(num_rows, config.max_new_tokens)
     lengths = torch.full((num_rows,), config.max_new_tokens)
     rows = torch.arange(num_rows)  # original row of each row still in the batch
     open_rows = torch.ones(num_rows, dtype=torch.bool)  # of those, which have not ended
-    token = torch.tensor(policy.text.header).expand(num_rows, -1)
     for step in range(config.max_new_tokens):
-        output = policy.model.decode(policy.model.embed(token), None, memory)
-        memory = output.cache
-        logprobs = _logprobs(policy, output.hidden[:, -1], config.temperature)
+        logprobs = torch.log_softmax(branches.logits() / (config.temperature or 1.0), dim=-1)
         choice = _draw(logprobs, config, generator)
         drawn[rows[open_rows], step] = choice[open_rows]
         scores[rows[open_rows], step] = logprobs.gather(-1, choice[:, None])[open_rows, 0]
-        ended = open_rows & (choice == eos)
+        ended = open_rows & torch.isin(choice, end_ids)
         lengths[rows[ended]] = step + 1
         open_rows = open_rows & ~ended
-        if not bool(open_rows.any()):
+        if not bool(open_rows.any()) or step + 1 == config.max_new_tokens:
             break
-        token = choice[:, None]
         if open_rows.float().mean() < 0.7:
-            keep = open_rows.nonzero()[:, 0]
-            memory, token, rows = memory.select(keep), token[keep], rows[keep]
-            open_rows = torch.ones(len(keep), dtype=torch.bool)
+            kept = open_rows.nonzero()[:, 0]
+            branches.keep(kept)
+            choice, rows, open_rows = choice[kept], rows[kept], open_rows[kept]
+        branches.extend(choice)
     ids = [row[:n] for row, n in zip(drawn.tolist(), lengths.tolist(), strict=True)]
     values = [row[:n] for row, n in zip(scores.tolist(), lengths.tolist(), strict=True)]
     return ids, values
-
-
-def _logprobs(policy: Policy, hidden: Tensor, temperature: float) -> Tensor:
-    logits = policy.masked_logits(hidden)
-    return torch.log_softmax(logits / (temperature or 1.0), dim=-1)
 
 
 def _draw(logprobs: Tensor, config: SamplingConfig, generator: torch.Generator) -> Tensor:

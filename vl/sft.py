@@ -13,9 +13,11 @@ from data_specs import Sample
 
 from .align import DenseHead, DenseTargets, annotated_objects, dense_targets
 from .corpus import Corpus, Picture, Pose
+from .models.minimax_policy import MiniMaxPolicy
 from .optim import MuonConfig, OptimizerConfig, Optimizers, Schedule
 from .parallel import Shards
-from .policy import Policy
+from .policy import Policy, Question
+from .sight import Sight
 
 
 class Draw(NamedTuple):
@@ -38,11 +40,10 @@ Captioner = Callable[[Sample], tuple[str, str] | None]
 
 
 class TrainingRows(NamedTuple):
-    """Token ids of prompts and answers, and which picture of the batch each asks about."""
+    """Questions, each with the picture of the batch it asks about, and answers as token ids."""
 
-    prompts: list[list[int]]
+    questions: list[Question]
     answers: list[list[int]]
-    owners: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,21 +79,25 @@ class _Stepper:
     def __init__(
         self,
         policy: Policy,
-        head: DenseHead,
+        head: DenseHead | None,
+        corpus: Corpus,
         trained: nn.Module,
         config: AlignConfig | SftConfig,
         shards: Shards,
     ) -> None:
         self.policy, self.head = policy, head
         self.config = config
+        self.sight = Sight(policy, corpus)
         self.shards = shards
         self.optimizers = Optimizers(trained, config.optimizer)
         self.num_steps = config.num_steps
 
     def draw(self, stream: PictureStream, step: int) -> list[list[Draw]]:
-        """The step's pictures from the stream, in shards."""
-        draws = stream(step * self.config.pictures_per_step)
-        return self.shards.split([next(draws) for _ in range(self.config.pictures_per_step)])
+        """The step's pictures from the stream, in shards, ready to be looked at."""
+        stream_from = stream(step * self.config.pictures_per_step)
+        draws = [next(stream_from) for _ in range(self.config.pictures_per_step)]
+        self.sight.prepare([draw.picture.index for draw in draws])
+        return self.shards.split(draws)
 
     def update(self, step: int, losses: Sequence[Callable[[], Tensor]]) -> dict[str, float]:
         """Backward over all shards and one optimizer step; the numbers every stage logs."""
@@ -104,16 +109,18 @@ class _Stepper:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, dense head and optimizer."""
+        head = {} if self.head is None else {"head": self.head.state_dict()}
         return {
             "model": self.policy.model.state_dict(),
-            "head": self.head.state_dict(),
             "optimizers": self.optimizers.state_dict(),
+            **head,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self.policy.model.load_state_dict(state["model"])
-        self.head.load_state_dict(state["head"])
+        if self.head is not None:
+            self.head.load_state_dict(state["head"])
         self.optimizers.load_state_dict(state["optimizers"])
 
 
@@ -140,7 +147,7 @@ class AlignStage(_Stepper):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: MiniMaxPolicy,
         head: DenseHead,
         corpus: Corpus,
         stream: PictureStream,
@@ -149,8 +156,9 @@ class AlignStage(_Stepper):
     ) -> None:
         model = policy.model
         trained = nn.ModuleDict({"vision_tower": model.vision_tower, "head": head})
-        super().__init__(policy, head, trained, config, shards)
-        self.corpus, self.stream = corpus, stream
+        super().__init__(policy, head, corpus, trained, config, shards)
+        self.tower_policy, self.dense_head = policy, head
+        self.stream = stream
         self.targets = DenseTargetCache(head)
 
     def run_step(self, step: int) -> dict[str, float]:
@@ -160,12 +168,13 @@ class AlignStage(_Stepper):
 
         def share(shard: int, draws: list[Draw]) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
-            pixels = self.corpus.pixels[[picture.index for picture in pictures]]
+            pixels = self.sight.pixels([picture.index for picture in pictures])
             targets = self.targets(pictures)
             weight = len(pictures) / self.config.pictures_per_step
 
             def loss() -> Tensor:
-                value = weight * self.head.loss(self.policy.patches(pixels), targets)
+                patches = self.tower_policy.patches(pixels)
+                value = weight * self.dense_head.loss(patches, targets)
                 found[shard] = value.item()
                 return value
 
@@ -181,7 +190,7 @@ class SftStage(_Stepper):
     def __init__(
         self,
         policy: Policy,
-        head: DenseHead,
+        head: DenseHead | None,
         corpus: Corpus,
         stream: PictureStream,
         pose: Pose,
@@ -191,13 +200,13 @@ class SftStage(_Stepper):
         *,
         name: str = "sft",
     ) -> None:
-        both = nn.ModuleDict({"model": policy.model, "head": head})
-        super().__init__(policy, head, both, config, shards)
+        """Args: head: of stage 1, for its loss beside the answers'; None = answers only."""
+        trained = nn.ModuleDict({"model": policy.model} | ({"head": head} if head else {}))
+        super().__init__(policy, head, corpus, trained, config, shards)
         self.name = name
         self.sft = config
-        self.corpus, self.stream = corpus, stream
-        self.pose, self.caption = pose, caption
-        self.targets = DenseTargetCache(head)
+        self.stream, self.pose, self.caption = stream, pose, caption
+        self.targets = DenseTargetCache(head) if head else None
 
     def run_step(self, step: int) -> dict[str, float]:
         """One step on the next pictures of the stream and all their questions."""
@@ -208,22 +217,15 @@ class SftStage(_Stepper):
 
         def share(index: int, draws: list[Draw], shard: TrainingRows) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
-            pixels = self.corpus.pixels[[picture.index for picture in pictures]]
-            annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
-            dense_weight = self.sft.dense_weight if annotated else 0.0
-            targets = self.targets([pictures[row] for row in annotated]) if dense_weight else None
-            share_frac = len(pictures) / self.sft.pictures_per_step
 
             def loss() -> Tensor:
-                patches = self.policy.patches(pixels)
-                features = self.policy.model.multi_modal_projector(patches)
-                value = self.policy.sft_loss(features, *shard, tokens_in_step=tokens)
-                answer_losses[index] = value.item()
-                if targets is None:
-                    return value
-                dense = share_frac * self.head.loss(patches[annotated], targets)
+                features, dense = self._see(pictures)
+                nll = self.policy.negative_log_likelihood(features, *shard)
+                answer_losses[index] = nll.item() / tokens
+                if dense is None:
+                    return nll / tokens
                 dense_losses[index] = dense.item()
-                return value + dense_weight * dense
+                return nll / tokens + self.sft.dense_weight * dense
 
             return loss
 
@@ -234,16 +236,29 @@ class SftStage(_Stepper):
             values["dense_loss"] = sum(dense_losses)
         return {**values, **numbers}
 
+    def _see(self, pictures: Sequence[Picture]) -> tuple[list[Any], Tensor | None]:
+        """Features, and this share's part of the dense loss where there is one."""
+        indices = [picture.index for picture in pictures]
+        policy, head = self.policy, self.head
+        if head is None or self.targets is None or not isinstance(policy, MiniMaxPolicy):
+            return self.sight.features(indices), None
+        patches = policy.patches(self.sight.pixels(indices))
+        features = policy.project(patches, [1] * len(pictures))
+        annotated = [row for row, p in enumerate(pictures) if annotated_objects(p)]
+        if not annotated or not self.sft.dense_weight:
+            return features, None
+        targets = self.targets([pictures[row] for row in annotated])
+        share_frac = len(pictures) / self.sft.pictures_per_step
+        return features, share_frac * head.loss(patches[annotated], targets)
+
     def _rows(self, batch: Sequence[Draw], step: int) -> TrainingRows:
         """Questions of all pictures, and captions while they last."""
-        text = self.policy.text
         captioned = step < self.sft.caption_frac * self.num_steps
-        rows = TrainingRows([], [], [])
+        rows = TrainingRows([], [])
         for owner, (epoch, picture) in enumerate(batch):
             pairs = [(self.pose(s, epoch), s.reward.ground_truth) for s in picture.samples]
             caption = self.caption(picture.samples[0]) if captioned else None
-            for prompt, answer in [*pairs, caption] if caption else pairs:
-                rows.prompts.append(text.prompt(prompt))
-                rows.answers.append(text.answer(answer))
-                rows.owners.append(owner)
+            for text, answer in [*pairs, caption] if caption else pairs:
+                rows.questions.append(Question(owner=owner, text=text))
+                rows.answers.append(self.policy.encode_answer(answer))
         return rows
