@@ -16,8 +16,9 @@ import torch
 from tasks.captions import caption
 from vl.checkpoint import Checkpoint, CheckpointStore, save_model
 from vl.evaluate import to_answer
+from vl.groups import Group
 from vl.report import render_report
-from vl.rl import Group, RlStage
+from vl.rl import RlStage
 from vl.rundir import STAGES, START, GroupLine, Position, read_metrics
 from vl.runlog import RunLog
 from vl.sft import AlignStage, SftConfig, SftStage

@@ -191,14 +191,14 @@ def test_resuming_without_a_run_is_refused(tmp_path, capsys):
 def test_too_many_unscored_rollouts_stop_the_run_with_a_message(
     tmp_path, smoke_run, monkeypatch, capsys
 ):
-    from vl import rl as rl_module
+    from vl import groups as groups_module
 
     def unscored(scoring, items, context):
         verdicts = score_with(scoring, items, context)
         return [replace(v, score=None, reward=None, status="fault") for v in verdicts]
 
-    score_with = rl_module.score_with
-    monkeypatch.setattr(rl_module, "score_with", unscored)
+    score_with = groups_module.score_with
+    monkeypatch.setattr(groups_module, "score_with", unscored)
     words = ["--control=false", "--evaluation.num_samples=0"]
     assert train(tmp_path / "run", smoke_run.cache, *words) == 2
     said = capsys.readouterr().err

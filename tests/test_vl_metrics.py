@@ -7,7 +7,7 @@ from tiny_vl import sample
 
 from verifiers import Verdict
 from vl.metrics import step_metrics
-from vl.rl import Group
+from vl.groups import Group
 from vl.rollout import Rollout
 
 

@@ -7,12 +7,14 @@ import torch
 from tiny_vl import corpus_of, judge_by_length, pose, stream_of, tiny_policy
 
 from verifiers import FixedIou, PoolScoring, StagedIou, Verdict
-from vl import rl as rl_module
+from vl import groups as groups_module
 from vl.losses import CispoConfig, GrpoConfig
 from vl.optim import AdamWConfig
 from vl.parallel import Shards
 from vl.rl import RlConfig, RlStage, TooManyUnscored
 from vl.rollout import SamplingConfig
+from vl.rollout_correction import RolloutCorrection
+from vl.sft import Draw
 
 
 def make(*rows_per_picture, stream=None, judge=None, monkeypatch=None, **options):
@@ -29,7 +31,7 @@ def make(*rows_per_picture, stream=None, judge=None, monkeypatch=None, **options
 
 @pytest.fixture(autouse=True)
 def judge(monkeypatch):
-    monkeypatch.setattr(rl_module, "score_with", judge_by_length)
+    monkeypatch.setattr(groups_module, "score_with", judge_by_length)
 
 
 def judge_all(monkeypatch, verdict_of):
@@ -39,7 +41,7 @@ def judge_all(monkeypatch, verdict_of):
             for number, verdict in enumerate(judge_by_length(scoring, items, context))
         ]
 
-    monkeypatch.setattr(rl_module, "score_with", score_with)
+    monkeypatch.setattr(groups_module, "score_with", score_with)
 
 
 def captured_gradients(stage, step=0):
@@ -192,7 +194,7 @@ def test_a_picture_drawn_twice_in_a_row_is_one_prefix():
     def stream(start):
         del start
         for picture in (0, 1, 1, 0):
-            yield rl_module.Draw(0, corpus.pictures[picture])
+            yield Draw(0, corpus.pictures[picture])
 
     stage = make(1, 2, stream=stream, pictures_per_step=4)
     _, seen = captured_gradients(stage)
@@ -208,7 +210,7 @@ def test_progress_and_iou_rule_reach_the_judge(monkeypatch):
         seen.append((context.progress, context.iou_rule, scoring.workers))
         return judge_by_length(scoring, items, context)
 
-    monkeypatch.setattr(rl_module, "score_with", score_with)
+    monkeypatch.setattr(groups_module, "score_with", score_with)
     make(iou_rule=FixedIou(0.5)).run_step(3)
     make(scoring=PoolScoring(workers=2)).run_step(0)
     assert seen == [(0.75, FixedIou(0.5), 1), (0.0, StagedIou(), 2)]
@@ -239,7 +241,7 @@ def test_seed_and_step_decide_the_rollouts():
     def drawn(seed, step):
         stage = make(1)
         stage.seed = seed
-        draws = [rl_module.Draw(0, stage.corpus.pictures[0])]
+        draws = [Draw(0, stage.corpus.pictures[0])]
         return stage._sample(draws, step)
 
     assert drawn(1, 0) == drawn(1, 0)
@@ -257,3 +259,49 @@ def test_features_of_frozen_pictures_are_computed_once(monkeypatch):
     again = stage.sight.features([2, 1])
     assert calls == [2, 1]
     assert first[1] is again[0] and first[0] is first[2]
+
+
+@pytest.mark.parametrize("options", [{"pictures_per_micro_batch": 1}, {"prefix_sharing": False}])
+def test_how_the_update_is_cut_or_shared_does_not_change_its_gradient(options):
+    whole, seen = captured_gradients(make(1, 3, 2, 1, pictures_per_step=4))
+    cut, again = captured_gradients(make(1, 3, 2, 1, pictures_per_step=4, **options))
+    for name, gradient in seen[0].items():
+        assert (gradient is None) == (again[0][name] is None)
+        if gradient is not None:
+            torch.testing.assert_close(again[0][name], gradient, rtol=1e-4, atol=1e-6)
+    for name in ("loss", "entropy", "clip_fraction"):
+        assert cut[name] == pytest.approx(whole[name], rel=1e-4, abs=1e-6)
+
+
+def test_a_rollout_correction_weighs_by_the_ratio_of_the_steps_start_to_the_sampler(monkeypatch):
+    """The sampler claims other log-probs than ours: each token weighs exp(ours - its), at most 2."""
+    original = RlStage._sample
+
+    def shifted(self, draws, step):
+        generator = torch.Generator().manual_seed(0)
+        asked = original(self, draws, step)
+        for one in asked:
+            for number, rollout in enumerate(one.rollouts):
+                noise = torch.randn(len(rollout.logprobs), generator=generator).tolist()
+                told = tuple(p + n for p, n in zip(rollout.logprobs, noise, strict=True))
+                one.rollouts[number] = replace(rollout, logprobs=told)
+        return asked
+
+    monkeypatch.setattr(RlStage, "_sample", shifted)
+    stage = make(rollout_correction=RolloutCorrection(ratio_high=2.0))
+    values, seen = captured_gradients(stage)
+
+    def weight_of(chosen, rollout):
+        return (chosen.detach() - torch.tensor(rollout.logprobs)).exp().clamp(max=2.0)
+
+    assert_gradients(stage, seen[0], plain_loss(stage, stage.last_groups, weight_of))
+    assert values["clip_fraction"] == 0.0  # the loss's own ratio is 1: nothing has moved yet
+
+
+def test_several_passes_over_a_batch_are_several_optimizer_steps():
+    stage = make(epochs_per_rollout=3, updates_per_rollout=2, pictures_per_step=2)
+    steps = []
+    step = stage.optimizers.step
+    stage.optimizers.step = lambda limit: steps.append(step(limit)) or steps[-1]
+    stage.run_step(0)
+    assert len(steps) == 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_vl import corpus_of, judge_by_length, pose, stream_of, tiny_policy
 
-from vl import rl as rl_module
+from vl import groups as groups_module
 from vl.align import DenseHead, dense_labels
 from vl.checkpoint import CheckpointStore
 from vl.optim import AdamWConfig, MuonConfig, Schedule
@@ -176,7 +176,7 @@ def make_rl(num_steps=4):
 
 @pytest.mark.parametrize("make", [make_align, make_sft, make_rl])
 def test_a_resumed_stage_gives_the_same_numbers_bit_for_bit(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(rl_module, "score_with", judge_by_length)
+    monkeypatch.setattr(groups_module, "score_with", judge_by_length)
     straight, part, rest = make(), make(), make()
     run(straight, tmp_path / "straight")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .rundir import CORRECT_FROM
 
 if TYPE_CHECKING:
-    from .rl import Group
+    from .groups import Group
 
 _BOX_PARTS = ("iou", "iou_50", "iou_75", "iou_95", "iou_99", "map")
 

@@ -48,7 +48,10 @@ class Shards:
     def backward(
         self, params: Sequence[nn.Parameter], losses: Sequence[Callable[[], Tensor]]
     ) -> None:
-        """Sets each parameter's gradient to the sum over all shares of the loss."""
+        """Sets each parameter's gradient to the sum over all shares of the loss.
+
+        At most `num_shards` shares are computed at once; more of them accumulate.
+        """
 
         def gradients(loss: Callable[[], Tensor]) -> tuple[Tensor | None, ...]:
             value = loss()
@@ -56,10 +59,13 @@ class Shards:
                 return (None,) * len(params)
             return torch.autograd.grad(value, params, allow_unused=True)
 
-        shares = self.map(gradients, losses)
-        for param, parts in zip(params, zip(*shares, strict=True), strict=True):
-            found = [part for part in parts if part is not None]
-            param.grad = torch.stack(found).sum(0) if found else None
+        for param in params:
+            param.grad = None
+        for start in range(0, len(losses), self.num_shards):
+            shares = self.map(gradients, losses[start : start + self.num_shards])
+            for param, parts in zip(params, zip(*shares, strict=True), strict=True):
+                found = [part for part in (param.grad, *parts) if part is not None]
+                param.grad = torch.stack(found).sum(0) if found else None
 
 
 def _one_thread() -> None:

@@ -1,0 +1,58 @@
+"""Groups: the rollouts of one sample with their verdicts, and advantages relative to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data_specs import Sample
+from verifiers import ScoreContext, Scoring, Verdict, score_with
+
+from .advantages import AdvantageConfig, group_advantages
+from .rollout import Rollout
+
+
+class Asked(NamedTuple):
+    """One sample as it was posed, and the answers drawn."""
+
+    sample: Sample
+    picture_index: int
+    prompt: str
+    rollouts: list[Rollout]
+
+
+class Group(NamedTuple):
+    """One sample, its rollouts, their verdicts and advantages (None = left out)."""
+
+    sample: Sample
+    picture_index: int
+    prompt: str
+    rollouts: list[Rollout]
+    verdicts: list[Verdict]
+    advantages: list[float | None]
+    has_spread: bool
+
+
+def judge(
+    asked: Sequence[Asked], scoring: Scoring, context: ScoreContext, config: AdvantageConfig
+) -> list[Group]:
+    """A group for each sample asked, in order."""
+    items = [(one.sample, rollout.text) for one in asked for rollout in one.rollouts]
+    verdicts = iter(score_with(scoring, items, context))
+    groups: list[Group] = []
+    for one in asked:
+        judged = [next(verdicts) for _ in one.rollouts]
+        relative = group_advantages([verdict.reward for verdict in judged], config)
+        groups.append(Group(*one, judged, *relative))
+    return groups
+
+
+def by_picture(groups: Sequence[Group]) -> list[list[Group]]:
+    """Consecutive groups of one picture."""
+    runs: list[list[Group]] = []
+    for group in groups:
+        if runs and runs[-1][0].picture_index == group.picture_index:
+            runs[-1].append(group)
+        else:
+            runs.append([group])
+    return runs
