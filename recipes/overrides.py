@@ -18,9 +18,9 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
     """The recipe with fields replaced, named by dotted paths.
 
     A value is read as JSON where it is JSON, else as a string; where a list belongs, one value is a
-    list of one. `algorithm` takes cispo, grpo, dapo or gspo; `scorers` a number of worker
-    processes, or the addresses of reward servers with commas between. The end of a path stands for
-    the only path that ends in it.
+    list of one. `algorithm` takes a name of `vl.algorithms`, and sets what its paper sets;
+    `scorers` a number of worker processes, or the addresses of reward servers with commas between.
+    The end of a path stands for the only path that ends in it.
 
     Raises:
         RecipeError: an unknown field (names its neighbours) or a value that does not fit.
@@ -35,10 +35,13 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
 
     content = recipe_to_json(recipe)
     paths = field_paths(content)
-    for name, text in changes.items():
-        wanted = name.replace("-", "_")
+    wishes = {name.replace("-", "_"): text for name, text in changes.items()}
+    # whole algorithms first, so that single fields of theirs can be set beside them; but an
+    # algorithm's lengths follow the limit of sampling
+    for wanted, text in sorted(wishes.items(), key=lambda wish: _rank(wish[0], paths)):
         if wanted == "algorithm":
-            content["rl"]["loss"] = algorithm_to_json(text)
+            content["rl"] |= algorithm_to_json(text, content["rl"]["sampling"]["max_new_tokens"])
+            paths = field_paths(content)
             continue
         if wanted == "scorers":
             content["rl"]["scoring"] = content["evaluation"]["scoring"] = scorers_to_json(text)
@@ -48,6 +51,12 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
             raise RecipeError(problem)
         _assign(content, path, text)
     return recipe_from_json(content)
+
+
+def _rank(wanted: str, paths: list[str]) -> int:
+    if wanted == "algorithm":
+        return 1
+    return 0 if _find(wanted, paths)[0] == "rl.sampling.max_new_tokens" else 2
 
 
 def field_paths(content: Mapping[str, Any], prefix: str = "") -> list[str]:

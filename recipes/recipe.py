@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_specs import shorten
 from verifiers import Scoring, read_scoring
+from vl.algorithms import Algorithm, algorithm
 from vl.evaluate import EvalConfig
-from vl.losses import CispoConfig, GspoConfig, PolicyLossConfig, dapo_config, grpo_config
 from vl.optim import Schedule
 from vl.rl import RlConfig
 from vl.sft import AlignConfig, SftConfig
@@ -102,13 +102,6 @@ class Recipe:
 
 _ADAPTER: TypeAdapter[Recipe] = TypeAdapter(Recipe)
 
-ALGORITHMS: Mapping[str, PolicyLossConfig] = {
-    "cispo": CispoConfig(),
-    "grpo": grpo_config(),
-    "dapo": dapo_config(),
-    "gspo": GspoConfig(),
-}
-
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON values."""
@@ -135,12 +128,13 @@ def recipe_from_json(content: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def algorithm_to_json(name: str) -> dict[str, Any]:
-    """The policy loss of a name in `ALGORITHMS` as plain JSON values."""
-    if name not in ALGORITHMS:
-        raise RecipeError(f"--algorithm: found {name!r}; known: {', '.join(sorted(ALGORITHMS))}")
-    adapter: TypeAdapter[PolicyLossConfig] = TypeAdapter(PolicyLossConfig)
-    return adapter.dump_python(ALGORITHMS[name], mode="json")
+def algorithm_to_json(name: str, max_new_tokens: int) -> dict[str, Any]:
+    """The fields of `rl` that an algorithm decides, as plain JSON values."""
+    try:
+        chosen = algorithm(name, max_new_tokens=max_new_tokens)
+    except ValueError as error:
+        raise RecipeError(f"--{error}") from error
+    return TypeAdapter(Algorithm).dump_python(chosen, mode="json")
 
 
 def scorers_to_json(text: str) -> dict[str, Any]:

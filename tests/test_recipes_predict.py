@@ -28,7 +28,7 @@ def test_a_smoke_model_answers_in_text(smoke_run, picture, capsys):
 
 def test_boxes_in_an_answer_are_drawn(smoke_run, picture, monkeypatch, capsys, tmp_path):
     text = "<answer>[{'bbox_2d': [250, 250, 750, 750], 'label': 'dog'}]</answer>"
-    answer = Rollout(token_ids=(1,), logprobs=(0.0,), text=text, truncated=False)
+    answer = Rollout(token_ids=(1,), logprobs=(0.0,), text=text, stop="end")
     monkeypatch.setattr(evaluation, "sample_rollouts", lambda *_: [[answer]])
     words = ["--image", str(picture), "--prompt", "box every dog."]
     assert main(["predict", "--model", str(smoke_run.out / "final"), *words]) == 0

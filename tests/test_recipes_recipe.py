@@ -8,7 +8,6 @@ import pytest
 from recipes import RECIPES
 from recipes.overrides import override
 from recipes.recipe import (
-    ALGORITHMS,
     DataConfig,
     Recipe,
     RecipeError,
@@ -16,8 +15,11 @@ from recipes.recipe import (
     recipe_to_json,
 )
 from verifiers import AveragedIou, FixedIou, StagedIou
-from vl.losses import CispoConfig, GrpoConfig, GspoConfig, SequenceMean
+from vl.algorithms import ALGORITHM_NAMES
+from vl.dynamic_sampling import DynamicSampling
+from vl.losses import CispoConfig, ConstantLength, GrpoConfig, GspoConfig, SequenceMean
 from vl.optim import AdamWConfig, MuonConfig
+from vl.overlong import OverlongPenalty
 
 TINY = RECIPES["orsta_tiny"](smoke=False)
 SMOKE = RECIPES["orsta_tiny"](smoke=True)
@@ -25,7 +27,7 @@ SMOKE = RECIPES["orsta_tiny"](smoke=True)
 VARIANTS = [
     TINY,
     SMOKE,
-    *(replace(TINY, rl=replace(TINY.rl, loss=loss)) for loss in ALGORITHMS.values()),
+    *(override(TINY, {"algorithm": name}) for name in ALGORITHM_NAMES),
     replace(TINY, rl=replace(TINY.rl, loss=GrpoConfig(ratio_low=None, dual_clip=3.0))),
     replace(TINY, rl=replace(TINY.rl, loss=CispoConfig(ratio_high=None))),
     *(
@@ -35,6 +37,17 @@ VARIANTS = [
     *(replace(TINY, sft=replace(TINY.sft, optimizer=o)) for o in (AdamWConfig(), MuonConfig())),
     replace(TINY, data=DataConfig(train_files=("a.parquet",), heldout_files=("b.parquet",))),
 ]
+
+
+def test_an_algorithm_sets_all_that_its_paper_sets_and_single_fields_win():
+    dapo = override(
+        TINY, {"overlong.weight": "0.5", "algorithm": "dapo", "sampling.max_new_tokens": "100"}
+    ).rl
+    assert dapo.overlong == OverlongPenalty(max_tokens=100, margin_tokens=20, weight=0.5)
+    assert dapo.dynamic_sampling == DynamicSampling(max_extra_batches=3)
+    dr_grpo = override(TINY, {"algorithm": "dr_grpo"}).rl
+    assert dr_grpo.loss == GrpoConfig(aggregation=ConstantLength(divisor_tokens=40))
+    assert not dr_grpo.advantage.divide_by_std and dr_grpo.overlong is None
 
 
 @pytest.mark.parametrize("recipe", VARIANTS)
@@ -88,7 +101,7 @@ def test_the_algorithm_is_one_flag(name, loss):
         ("num_rolouts", "5", "--rl.sampling.num_rollouts"),
         ("num_steps", "5", "stands for several fields; did you mean --align.num_steps"),
         ("nonsense", "5", "is not a field of the recipe; did you mean --"),
-        ("algorithm", "ppo", "found 'ppo'; known: cispo, dapo, grpo, gspo"),
+        ("algorithm", "ppo", "found 'ppo'; known: cispo, grpo, dapo, dr_grpo, gspo, v_triune"),
         ("rl.num_steps", "many", "rl.num_steps: found 'many'"),
         ("rl.num_steps", "0", "num_steps 0"),
         ("rl.num_steps", "2.5", "rl.num_steps: found 2.5"),

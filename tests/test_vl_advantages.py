@@ -51,6 +51,26 @@ def test_a_tolerance_can_call_small_differences_equal():
     assert group_advantages([0.5, 0.52], config).has_spread
 
 
+def test_rounding_is_no_spread_but_a_difference_of_single_precision_is():
+    rewards = [0.1 + 0.2, 0.3, 0.3]  # 5.6e-17 apart
+    assert group_advantages(rewards, EXACT) == ([0.0, 0.0, 0.0], False)
+    assert group_advantages(rewards, AdvantageConfig(spread_tolerance=0.0)).has_spread
+    assert group_advantages([0.3, 0.3 + 1e-7]).has_spread
+
+
+def test_the_deviation_can_be_that_of_a_population():
+    # deviation 1/2 over n, sqrt(1/3) over n - 1
+    assert group_advantages([1.0, 0.0, 0.0, 1.0], EXACT).advantages[0] == pytest.approx(0.8660254)
+    config = AdvantageConfig(std_epsilon=0.0, ddof=0)
+    assert group_advantages([1.0, 0.0, 0.0, 1.0], config).advantages == [1.0, -1.0, -1.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", [{"spread_tolerance": -1.0}, {"std_epsilon": -1.0}, {"ddof": 2}])
+def test_settings_that_would_divide_by_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match="AdvantageConfig"):
+        AdvantageConfig(**wrong)
+
+
 def test_dr_grpo_only_subtracts_the_mean():
     found = group_advantages([1.0, 0.5, 0.0], AdvantageConfig(divide_by_std=False))
     assert found.advantages == pytest.approx([0.5, 0.0, -0.5])

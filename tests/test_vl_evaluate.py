@@ -108,7 +108,7 @@ def test_evaluating_leaves_the_weights_and_the_gradients_alone(corpus):
 
 
 def test_an_unscored_verdict_is_logged_as_such():
-    rollout = Rollout(token_ids=(1, 2), logprobs=(0.0, 0.0), text="x", truncated=True)
+    rollout = Rollout(token_ids=(1, 2), logprobs=(0.0, 0.0), text="x", stop="length")
     found = to_answer(rollout, Verdict.unscored("late", status="timeout"))
     assert (found["score"], found["reward"], found["status"]) == (None, None, "timeout")
     assert (found["reason"], found["num_tokens"], found["response"]) == ("late", 2, "x")

@@ -6,13 +6,14 @@ import pytest
 from tiny_vl import sample
 
 from verifiers import Verdict
-from vl.metrics import step_metrics
 from vl.groups import Group
+from vl.metrics import step_metrics
 from vl.rollout import Rollout
 
 
 def rollout(length, truncated=False):
-    return Rollout(token_ids=(7,) * length, logprobs=(0.0,) * length, text="", truncated=truncated)
+    stop = "length" if truncated else "end"
+    return Rollout(token_ids=(7,) * length, logprobs=(0.0,) * length, text="", stop=stop)
 
 
 def scored(score, **parts):

@@ -8,8 +8,10 @@ from tiny_vl import corpus_of, judge_by_length, pose, stream_of, tiny_policy
 
 from verifiers import FixedIou, PoolScoring, StagedIou, Verdict
 from vl import groups as groups_module
+from vl.dynamic_sampling import DynamicSampling
 from vl.losses import CispoConfig, GrpoConfig
 from vl.optim import AdamWConfig
+from vl.overlong import OverlongPenalty
 from vl.parallel import Shards
 from vl.rl import RlConfig, RlStage, TooManyUnscored
 from vl.rollout import SamplingConfig
@@ -104,7 +106,7 @@ def test_the_update_has_the_gradient_of_plain_rows(rows_per_picture, frozen):
     assert len(seen) == 1
     assert_gradients(stage, seen[0], loss)
     assert values["loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
-    assert values["logprob_gap"] < 1e-5
+    assert values["rollout_match/max_difference"] < 1e-5
 
 
 def test_off_policy_the_weights_are_those_of_the_ratio(monkeypatch):
@@ -112,8 +114,8 @@ def test_off_policy_the_weights_are_those_of_the_ratio(monkeypatch):
     groups = None
     original = RlStage._sample
 
-    def sample_then_move(self, draws, step):
-        rollouts = original(self, draws, step)
+    def sample_then_move(self, *step):
+        rollouts = original(self, *step)
         with torch.no_grad():
             self.policy.model.language_model.lm_head.weight.mul_(1.5)
         return rollouts
@@ -127,7 +129,7 @@ def test_off_policy_the_weights_are_those_of_the_ratio(monkeypatch):
         return (chosen.detach() - sampled).exp().clamp(max=1.1)
 
     assert_gradients(stage, seen[0], plain_loss(stage, groups, weight_of))
-    assert 0.0 < values["clip_fraction"] < 1.0 and values["logprob_gap"] > 1e-4
+    assert 0.0 < values["clip_fraction"] < 1.0 and values["rollout_match/max_difference"] > 1e-4
 
 
 def test_unscored_rollouts_are_left_out_and_counted(monkeypatch):
@@ -277,9 +279,9 @@ def test_a_rollout_correction_weighs_by_the_ratio_of_the_steps_start_to_the_samp
     """The sampler claims other log-probs than ours: a token weighs exp(ours - its), at most 2."""
     original = RlStage._sample
 
-    def shifted(self, draws, step):
+    def shifted(self, *step):
         generator = torch.Generator().manual_seed(0)
-        asked = original(self, draws, step)
+        asked = original(self, *step)
         for one in asked:
             for number, rollout in enumerate(one.rollouts):
                 noise = torch.randn(len(rollout.logprobs), generator=generator).tolist()
@@ -306,3 +308,63 @@ def test_several_passes_over_a_batch_are_several_optimizer_steps(monkeypatch):
     stage.optimizers.step = lambda limit: steps.append(step(limit)) or steps[-1]
     stage.run_step(0)
     assert len(steps) == 6
+
+
+def test_groups_without_spread_are_replaced_and_a_resumed_stage_draws_the_same(monkeypatch):
+    """The first of three groups has no spread: a picture behind the run's takes its place."""
+    judge_all(
+        monkeypatch,
+        lambda i, v: replace(v, score=float(i % 2 and i > 3), reward=float(i % 2 and i > 3)),
+    )
+    options = {"dynamic_sampling": DynamicSampling(max_extra_batches=2), "num_steps": 2}
+    stage = make(1, 1, 1, 1, 1, 1, 1, pictures_per_step=3, **options)
+    values = stage.run_step(0)
+    # pictures 0, 1, 2; then 6 and 0 of the next epoch (position 2 * 3 on): the first group of each
+    # call has no spread, so that a second call is needed
+    assert (
+        values["sampling/drawn"]
+        == values["sampling/kept"] + values["sampling/no_spread"] + (values["sampling/surplus"])
+    )
+    assert values["sampling/kept"] == 3.0 and values["sampling/missing"] == 0.0
+    assert [g.picture_index for g in stage.last_groups][:2] == [1, 2]
+    assert all(group.has_spread for group in stage.last_groups)
+    assert stage.num_extra_pictures == values["sampling/drawn"] - 3
+    resumed = make(1, 1, 1, 1, 1, 1, 1, pictures_per_step=3, **options)
+    resumed.load_state_dict(stage.state_dict())
+    again = resumed.run_step(1)
+    straight = stage.run_step(1)
+    same = {name for name in again if "seconds" not in name and name != "tokens_per_s"}
+    assert {name: again[name] for name in same} == {name: straight[name] for name in same}
+
+
+def test_long_rollouts_lose_reward_before_they_are_compared(monkeypatch):
+    judge_all(monkeypatch, lambda i, verdict: replace(verdict, score=1.0, reward=1.0))
+    stage = make(overlong=OverlongPenalty(max_tokens=6, margin_tokens=6))
+    values = stage.run_step(0)
+    for group in stage.last_groups:
+        lengths = [len(rollout.token_ids) for rollout in group.rollouts]
+        if len(set(lengths)) > 1:
+            ranked = sorted(zip(lengths, group.advantages, strict=True))
+            assert ranked[0][1] > 0 > ranked[-1][1]
+    lengths = [len(r.token_ids) for g in stage.last_groups for r in g.rollouts]
+    assert values["overlong"] == pytest.approx(-sum(lengths) / len(lengths) / 6)
+    assert values["reward"] == 1.0
+
+
+def test_an_update_that_disagrees_with_its_sampling_raises_an_alarm(monkeypatch):
+    original = RlStage._sample
+
+    def sample_then_move(self, *step):
+        asked = original(self, *step)
+        with torch.no_grad():
+            self.policy.model.language_model.lm_head.weight.mul_(-3.0)
+        return asked
+
+    healthy = make()
+    healthy.run_step(0)
+    assert healthy.alarms == []
+    monkeypatch.setattr(RlStage, "_sample", sample_then_move)
+    stage = make()
+    values = stage.run_step(0)
+    assert values["rollout_match/correlation"] < 0.99
+    assert len(stage.alarms) == 1 and "rl step 1: token probabilities" in stage.alarms[0]

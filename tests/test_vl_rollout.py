@@ -6,6 +6,7 @@ from tiny_vl import corpus_of, features_of, pose, questions_of, tiny_policy
 
 from vl.corpus import owners_of
 from vl.rollout import SamplingConfig, sample_rollouts
+from vl.stops import RepetitionStop, StopConfig
 
 POLICY = tiny_policy()
 END = POLICY.text.end_id
@@ -146,3 +147,42 @@ def test_frequencies_follow_the_probabilities():
 def test_settings_without_meaning_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         SamplingConfig(**options)
+
+
+def test_a_complete_answer_ends_a_rollout_and_is_not_truncated(corpus):
+    """A policy that writes `\\boxed{` `}` and then anything stops at the brace."""
+    policy = tiny_policy()
+    pieces = policy.encode_answer("\\boxed{3}")[:-1]
+    original = policy.model.logits
+    step = [0]
+
+    def logits(states):
+        found = original(states) * 0.0
+        if step[0] < len(pieces):
+            found[..., pieces[step[0]]] = 100.0
+        step[0] += 1
+        return found
+
+    policy.model.logits = logits
+    stops = StopConfig(complete_answer="boxed")
+    groups = draw(corpus, policy=policy, stops=stops)
+    for rollout in (r for group in groups for r in group):
+        assert rollout.text == "\\boxed{3}" and rollout.stop == "complete"
+        assert len(rollout.token_ids) == len(pieces) and not rollout.truncated
+
+
+def test_a_run_of_certain_tokens_ends_a_rollout_as_truncated(corpus):
+    policy = tiny_policy()
+    original = policy.model.logits
+
+    def logits(states):
+        found = original(states) * 0.0
+        found[..., 60] = 100.0
+        return found
+
+    policy.model.logits = logits
+    stops = StopConfig(repetition=RepetitionStop(num_tokens=4, probability=0.9))
+    groups = draw(corpus, policy=policy, stops=stops)
+    for rollout in (r for group in groups for r in group):
+        assert rollout.token_ids == (60,) * 4 and rollout.stop == "repetition"
+        assert rollout.truncated

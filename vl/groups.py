@@ -9,6 +9,7 @@ from data_specs import Sample
 from verifiers import ScoreContext, Scoring, Verdict, score_with
 
 from .advantages import AdvantageConfig, group_advantages
+from .overlong import OverlongPenalty, overlong_penalty
 from .rollout import Rollout
 
 
@@ -34,15 +35,27 @@ class Group(NamedTuple):
 
 
 def judge(
-    asked: Sequence[Asked], scoring: Scoring, context: ScoreContext, config: AdvantageConfig
+    asked: Sequence[Asked],
+    scoring: Scoring,
+    context: ScoreContext,
+    config: AdvantageConfig,
+    overlong: OverlongPenalty | None = None,
 ) -> list[Group]:
-    """A group for each sample asked, in order."""
+    """A group for each sample asked, in order; advantages are of rewards less length penalties."""
     items = [(one.sample, rollout.text) for one in asked for rollout in one.rollouts]
     verdicts = iter(score_with(scoring, items, context))
     groups: list[Group] = []
     for one in asked:
         judged = [next(verdicts) for _ in one.rollouts]
-        relative = group_advantages([verdict.reward for verdict in judged], config)
+        rewards = [verdict.reward for verdict in judged]
+        if overlong is not None:
+            rewards = [
+                None
+                if reward is None
+                else reward + overlong_penalty(len(rollout.token_ids), overlong)
+                for reward, rollout in zip(rewards, one.rollouts, strict=True)
+            ]
+        relative = group_advantages(rewards, config)
         groups.append(Group(*one, judged, *relative))
     return groups
 

@@ -117,6 +117,39 @@ class GspoConfig:
 PolicyLossConfig = CispoConfig | GrpoConfig | GspoConfig
 
 
+def cispo_config(
+    *,
+    ratio_low: float | None = None,
+    ratio_high: float | None = None,
+    eps_low: float | None = None,
+    eps_high: float | None = None,
+) -> CispoConfig:
+    """CISPO with its bounds as weights, or as the report's margins around 1 (eq. 5).
+
+    With neither form a bound has its default: no floor, and a cap of 5.
+
+    Raises:
+        ValueError: both forms of one bound, or a cap below 1: peers that read a cap of 0.2 as the
+            weight itself make every gradient five times too small.
+    """
+    for side, ratio, eps in (("low", ratio_low, eps_low), ("high", ratio_high, eps_high)):
+        if ratio is not None and eps is not None:
+            raise ValueError(
+                f"cispo_config: found ratio_{side} {ratio!r} and eps_{side} {eps!r}; they "
+                f"are one bound (ratio_{side} = 1 {'-' if side == 'low' else '+'} eps_{side}), "
+                "give one of them"
+            )
+        if eps is not None and not eps >= 0.0:
+            raise ValueError(f"cispo_config: found eps_{side} {eps!r}; a margin is at least 0")
+    if eps_low is not None:  # a margin of 1 or more reaches below every weight: no floor
+        ratio_low = 1.0 - eps_low if eps_low < 1.0 else None
+    if eps_high is not None:
+        ratio_high = 1.0 + eps_high
+    if ratio_high is None:
+        return CispoConfig(ratio_low=ratio_low)
+    return CispoConfig(ratio_low=ratio_low, ratio_high=ratio_high)
+
+
 def grpo_config() -> GrpoConfig:
     """GRPO as published: 0.2 on both sides, every rollout weighs the same."""
     return GrpoConfig(aggregation=SequenceMean())
@@ -152,7 +185,7 @@ class PolicyLoss(NamedTuple):
 def policy_loss(
     logprobs: Float[Tensor, "rollout token"],
     sampled_logprobs: Float[Tensor, "rollout token"],
-    advantages: Float[Tensor, " rollout"],
+    advantages: Float[Tensor, " rollout"] | Float[Tensor, "rollout token"],
     trained: Bool[Tensor, "rollout token"],
     config: PolicyLossConfig,
     *,
@@ -164,6 +197,7 @@ def policy_loss(
     """A micro-batch's share of the policy loss of its optimizer step.
 
     Args:
+        advantages: of each rollout, or of each token.
         trained: True for tokens that the loss is of; a rollout without one does not count.
         tokens_in_step: trained tokens of the whole optimizer step, all micro-batches and ranks;
             shares then add up. None = the tokens of this call.
@@ -180,7 +214,8 @@ def policy_loss(
             f"policy_loss: kl is {penalty!r} and reference_logprobs "
             f"{'are missing' if reference_logprobs is None else 'are given'}; give both or neither"
         )
-    per_token, is_clipped = _per_token(logprobs, sampled_logprobs, advantages, trained, config)
+    weighted = advantages if advantages.ndim == 2 else advantages[:, None].expand_as(logprobs)
+    per_token, is_clipped = _per_token(logprobs, sampled_logprobs, weighted, trained, config)
     if rollout_weights is not None:
         per_token = per_token * rollout_weights.detach()
     total = tokens_in_step if tokens_in_step is not None else int(trained.sum())
@@ -193,12 +228,11 @@ def policy_loss(
         per_token = per_token + penalty.coefficient * estimate
         kl = estimate.detach()[trained].sum() / total
     clipped = is_clipped & trained
-    positive, negative = (advantages > 0)[:, None], (advantages < 0)[:, None]
     return PolicyLoss(
         _aggregate(per_token, trained, config.aggregation, total, sequences_in_step),
         clipped.sum() / total,
-        (clipped & positive).sum() / total,
-        (clipped & negative).sum() / total,
+        (clipped & (weighted > 0)).sum() / total,
+        (clipped & (weighted < 0)).sum() / total,
         kl,
     )
 
@@ -223,7 +257,7 @@ def effective_range(config: PolicyLossConfig) -> str:
 def _per_token(
     logprobs: Float[Tensor, "rollout token"],
     sampled_logprobs: Float[Tensor, "rollout token"],
-    advantages: Float[Tensor, " rollout"],
+    weighted: Float[Tensor, "rollout token"],
     trained: Bool[Tensor, "rollout token"],
     config: PolicyLossConfig,
 ) -> tuple[Float[Tensor, "rollout token"], Bool[Tensor, "rollout token"]]:
@@ -235,7 +269,6 @@ def _per_token(
     ratio = log_ratio.exp()
     is_bounded = config.ratio_low is not None or config.ratio_high is not None
     clipped = ratio.clamp(config.ratio_low, config.ratio_high) if is_bounded else ratio
-    weighted = advantages[:, None]
     if isinstance(config, CispoConfig):
         kept = _kept(ratio.detach(), weighted, config)
         return -clipped.detach() * weighted * logprobs * kept, (clipped != ratio) | ~kept
@@ -248,7 +281,9 @@ def _per_token(
 
 
 def _kept(
-    ratio: Float[Tensor, "rollout token"], weighted: Float[Tensor, "rollout 1"], config: CispoConfig
+    ratio: Float[Tensor, "rollout token"],
+    weighted: Float[Tensor, "rollout token"],
+    config: CispoConfig,
 ) -> Bool[Tensor, "rollout token"]:
     """The mask of eq. 7: False where going on would leave the trust region."""
     kept = torch.ones_like(ratio, dtype=torch.bool)

@@ -20,14 +20,17 @@ from verifiers import IouRule, PoolScoring, ScoreContext, Scoring, StagedIou
 
 from .advantages import AdvantageConfig
 from .corpus import Corpus, Pose
+from .dynamic_sampling import DynamicSampling, Judged, SamplingPlan
 from .groups import Asked, Group, judge
 from .losses import CispoConfig, PolicyLossConfig
 from .metrics import step_metrics
 from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
+from .overlong import OverlongPenalty, overlong_penalty
 from .parallel import Shards
 from .policy import Policy, Question
 from .rollout import SamplingConfig, sample_rollouts
 from .rollout_correction import RolloutCorrection
+from .rollout_match import MatchLimits, alarm_text
 from .seeds import generator_for
 from .sft import Draw, PictureStream
 from .sight import Sight
@@ -45,6 +48,10 @@ class RlConfig:
     sampling: SamplingConfig = SamplingConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     loss: PolicyLossConfig = CispoConfig()
+    overlong: OverlongPenalty | None = None
+    """What long rollouts lose; None = nothing."""
+    dynamic_sampling: DynamicSampling | None = None
+    """Replaces groups without spread by further samples; None = they stay, without gradient."""
     iou_rule: IouRule = StagedIou()
     """Which IoU pays at which progress; Dynamic IoU by default."""
     updates_per_rollout: int = 1
@@ -56,6 +63,8 @@ class RlConfig:
     order of sums."""
     rollout_correction: RolloutCorrection | None = None
     """For rollouts of another engine than the one that trains; None = they are taken as ours."""
+    match: MatchLimits = MatchLimits()
+    """When the probabilities of update and sampling part too far: an alarm."""
     frozen_parts: tuple[str, ...] = VISION_PARTS
     """Parts of the model that RL leaves as they are: of vit, connector, llm."""
     prefix_sharing: bool = True
@@ -106,40 +115,80 @@ class RlStage:
         is_frozen = set(VISION_PARTS) <= set(config.frozen_parts)
         self.sight = Sight(policy, corpus, is_frozen=is_frozen)
         self._update = PolicyUpdate(policy, self.sight, self.optimizers, shards, config)
+        self.num_extra_pictures = 0
         self.last_groups: list[Group] = []
+        """The last step's, as they were updated on."""
+        self.alarms: list[str] = []
+        """What the last step showed to be wrong, in words."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizer."""
+        """Weights, optimizer, and how far dynamic sampling has come."""
         return {
             "model": self.policy.model.state_dict(),
             "optimizers": self.optimizers.state_dict(),
+            "num_extra_pictures": self.num_extra_pictures,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` gave."""
         self.policy.model.load_state_dict(state["model"])
         self.optimizers.load_state_dict(state["optimizers"])
+        self.num_extra_pictures = int(state["num_extra_pictures"])
 
     def run_step(self, step: int) -> dict[str, float]:
         """One batch of rollouts and its updates."""
-        config = self.config
-        stream = self.stream(step * config.pictures_per_step)
-        draws = [next(stream) for _ in range(config.pictures_per_step)]
-        clock = [time.process_time()]
-        asked = self._sample(draws, step)
-        clock.append(time.process_time())
-        groups = self._judge(asked, step)
-        clock.append(time.process_time())
-        values = self.update(groups, step)
-        clock.append(time.process_time())
-        self.last_groups = groups
-        num_tokens = sum(len(r.token_ids) for group in groups for r in group.rollouts)
-        names = ("seconds/rollout", "seconds/score", "seconds/update")
-        values |= {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
-        values["tokens_per_s"] = num_tokens / max(clock[3] - clock[0], 1e-9)
-        return values | step_metrics(groups)
+        spent = _Clock()
+        plan, drawn = self._draw_groups(step, spent)
+        values = self.update(plan.kept, step)
+        spent.lap("update")
+        self.last_groups = plan.kept
+        alarm = alarm_text(self._update.match, self.config.match) if self._update.match else None
+        self.alarms = [] if alarm is None else [f"rl step {step + 1}: {alarm}"]
+        num_tokens = sum(len(r.token_ids) for group in drawn for r in group.rollouts)
+        values |= spent.metrics()
+        values["tokens_per_s"] = num_tokens / max(spent.total_s, 1e-9)
+        return values | plan.metrics() | self._penalties(drawn) | step_metrics(drawn)
 
-    def _sample(self, draws: Sequence[Draw], step: int) -> list[Asked]:
+    def _draw_groups(self, step: int, spent: _Clock) -> tuple[SamplingPlan[Group], list[Group]]:
+        """The groups to update on, and all that were drawn for it."""
+        config = self.config
+        draws = self._draws(step * config.pictures_per_step, config.pictures_per_step)
+        num_rows = sum(len(draw.picture.samples) for draw in draws)
+        plan: SamplingPlan[Group] = SamplingPlan(num_rows, config.dynamic_sampling)
+        drawn: list[Group] = []
+        attempt = 0
+        while wanted := plan.num_to_draw:
+            if attempt:  # behind the pictures that the run draws anyway
+                start = self.num_steps * config.pictures_per_step + self.num_extra_pictures
+                draws = self._draws(start, -(-wanted * config.pictures_per_step // num_rows))
+                self.num_extra_pictures += len(draws)
+            asked = self._sample(draws, step, attempt)
+            spent.lap("rollout")
+            groups = self._judge(asked, step)
+            spent.lap("score")
+            scored = [sum(v.score is not None for v in group.verdicts) for group in groups]
+            judged = [
+                Judged(group.sample.source, group.has_spread, count)
+                for group, count in zip(groups, scored, strict=True)
+            ]
+            plan.feed(groups, judged)
+            drawn += groups
+            attempt += 1
+        return plan, drawn
+
+    def _draws(self, start: int, count: int) -> list[Draw]:
+        stream = self.stream(start)
+        return [next(stream) for _ in range(count)]
+
+    def _penalties(self, groups: Sequence[Group]) -> dict[str, float]:
+        """The mean length penalty, where there is one."""
+        config = self.config.overlong
+        if config is None:
+            return {}
+        lengths = [len(rollout.token_ids) for group in groups for rollout in group.rollouts]
+        return {"overlong": sum(overlong_penalty(n, config) for n in lengths) / len(lengths)}
+
+    def _sample(self, draws: Sequence[Draw], step: int, attempt: int = 0) -> list[Asked]:
         """Every question of the pictures with its rollouts."""
         self.sight.prepare([draw.picture.index for draw in draws])  # threads then only read
         parts = self.shards.split(draws)
@@ -154,7 +203,8 @@ class RlStage:
                 Question(owner=owner, text=text)
                 for (owner, _, _), text in zip(rows, texts, strict=True)
             ]
-            random = generator_for(self.seed, f"rollout/{part}", step)
+            name = f"rollout/{part}" + (f"/{attempt}" if attempt else "")
+            random = generator_for(self.seed, name, step)
             found = sample_rollouts(self.policy, features, questions, self.config.sampling, random)
             return [
                 Asked(row, draw.picture.index, text, rollouts)
@@ -165,7 +215,8 @@ class RlStage:
 
     def _judge(self, asked: Sequence[Asked], step: int) -> list[Group]:
         context = ScoreContext(progress=step / self.num_steps, iou_rule=self.config.iou_rule)
-        groups = judge(asked, self.config.scoring, context, self.config.advantage)
+        config = self.config
+        groups = judge(asked, config.scoring, context, config.advantage, config.overlong)
         verdicts = [verdict for group in groups for verdict in group.verdicts]
         unscored = [verdict for verdict in verdicts if verdict.score is None]
         if len(unscored) > self.config.max_unscored_frac * len(verdicts):
@@ -181,3 +232,26 @@ class RlStage:
         factor = self.config.schedule.factor(step / self.num_steps, step)
         lr = self.optimizers.set_factor(factor)
         return {"lr": lr} | self._update.run(groups)
+
+
+class _Clock:
+    """CPU seconds of a step by what they were spent on."""
+
+    def __init__(self) -> None:
+        self._last = self._start = time.process_time()
+        self._spent: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Books the time since the last lap."""
+        now = time.process_time()
+        self._spent[name] = self._spent.get(name, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def total_s(self) -> float:
+        """Seconds booked."""
+        return self._last - self._start
+
+    def metrics(self) -> dict[str, float]:
+        """`seconds/<name>` of every lap."""
+        return {f"seconds/{name}": spent for name, spent in self._spent.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .policy import Branches, Policy, Question
+from .stops import StopConfig, StopReason, Stops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,9 @@ class SamplingConfig:
     temperature: float = 1.0
     """0 = greedy (the most probable token, one answer a prompt)."""
     max_new_tokens: int = 48
-    """An answer without end token at this length is truncated."""
+    """An answer without end at this length is truncated."""
+    stops: StopConfig = StopConfig()
+    """What else ends an answer."""
 
     def __post_init__(self) -> None:
         """Refuses settings without meaning."""
@@ -46,12 +49,26 @@ class Rollout:
     """One generated answer."""
 
     token_ids: tuple[int, ...]
-    """Drawn tokens, end token included unless truncated."""
+    """Drawn tokens, the end token included where one was drawn."""
     logprobs: tuple[float, ...]
     """Log-probability of each drawn token at the sampling temperature (at 1 for greedy)."""
     text: str
     """Decoded answer without special tokens."""
-    truncated: bool
+    stop: StopReason
+    """Why it ended."""
+
+    @property
+    def truncated(self) -> bool:
+        """True if it was cut off before its end."""
+        return self.stop in ("length", "repetition")
+
+
+class _Drawn(NamedTuple):
+    """Tokens, their log-probs and the reason of the end, of every row."""
+
+    ids: list[list[int]]
+    logprobs: list[list[float]]
+    stops: list[StopReason]
 
 
 @torch.no_grad()
@@ -68,14 +85,14 @@ def sample_rollouts(
     """
     branches = policy.branch(policy.read(features, questions), config.num_rollouts)
     num_rows = len(questions) * config.num_rollouts
-    ids, logprobs = _decode(policy, branches, num_rows, config, generator)
-    texts = policy.decode(ids)
+    drawn = _decode(policy, branches, num_rows, config, generator)
+    texts = policy.decode(drawn.ids)
     rollouts = [
         Rollout(
-            token_ids=tuple(ids[row]),
-            logprobs=tuple(logprobs[row]),
+            token_ids=tuple(drawn.ids[row]),
+            logprobs=tuple(drawn.logprobs[row]),
             text=texts[row],
-            truncated=ids[row][-1] not in policy.end_ids,
+            stop=drawn.stops[row],
         )
         for row in range(num_rows)
     ]
@@ -89,34 +106,47 @@ def _decode(
     num_rows: int,
     config: SamplingConfig,
     generator: torch.Generator,
-) -> tuple[list[list[int]], list[list[float]]]:
-    end_ids = torch.tensor(sorted(policy.end_ids), dtype=torch.long)
+) -> _Drawn:
+    """Token by token, until every row has ended."""
+    stops = Stops(
+        num_rows,
+        policy.end_ids,
+        max_new_tokens=config.max_new_tokens,
+        config=config.stops,
+        decode=policy.decode,
+    )
     drawn = torch.zeros(num_rows, config.max_new_tokens, dtype=torch.long)
     scores = torch.zeros(num_rows, config.max_new_tokens)
-    lengths = torch.full((num_rows,), config.max_new_tokens)
+    lengths = [config.max_new_tokens] * num_rows
+    reasons: list[StopReason] = ["length"] * num_rows
     rows = torch.arange(num_rows)  # original row of each row still in the batch
-    open_rows = torch.ones(num_rows, dtype=torch.bool)  # of those, which have not ended
+    is_open = torch.ones(num_rows, dtype=torch.bool)  # of those, which have not ended
     for step in range(config.max_new_tokens):
         logprobs = torch.log_softmax(branches.logits() / (config.temperature or 1.0), dim=-1)
         choice = _draw(logprobs, config, generator)
-        drawn[rows[open_rows], step] = choice[open_rows]
-        scores[rows[open_rows], step] = logprobs.gather(-1, choice[:, None])[open_rows, 0]
-        ended = open_rows & torch.isin(choice, end_ids)
-        lengths[rows[ended]] = step + 1
-        open_rows = open_rows & ~ended
-        if not bool(open_rows.any()) or step + 1 == config.max_new_tokens:
+        chosen = logprobs.gather(-1, choice[:, None])[:, 0]
+        drawn[rows, step], scores[rows, step] = choice, chosen
+        for row, reason in enumerate(stops.update(choice, chosen.exp())):
+            if reason is not None and is_open[row]:
+                is_open[row] = False
+                lengths[int(rows[row])], reasons[int(rows[row])] = step + 1, reason
+        if not bool(is_open.any()):
             break
-        if open_rows.float().mean() < 0.7:
-            kept = open_rows.nonzero()[:, 0]
+        if is_open.float().mean() < 0.7:
+            kept = is_open.nonzero()[:, 0]
             branches.keep(kept)
-            choice, rows, open_rows = choice[kept], rows[kept], open_rows[kept]
+            stops.keep(kept)
+            choice, rows, is_open = choice[kept], rows[kept], is_open[kept]
         branches.extend(choice)
-    ids = [row[:n] for row, n in zip(drawn.tolist(), lengths.tolist(), strict=True)]
-    values = [row[:n] for row, n in zip(scores.tolist(), lengths.tolist(), strict=True)]
-    return ids, values
+    ids = [row[:n] for row, n in zip(drawn.tolist(), lengths, strict=True)]
+    values = [row[:n] for row, n in zip(scores.tolist(), lengths, strict=True)]
+    return _Drawn(ids, values, reasons)
 
 
 def _draw(logprobs: Tensor, config: SamplingConfig, generator: torch.Generator) -> Tensor:
     if config.temperature == 0.0:
         return logprobs.argmax(-1)
-    return torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
+    # one number a row; torch.multinomial draws one a vocabulary entry
+    total = logprobs.exp().double().cumsum(-1)
+    spot = torch.rand(len(logprobs), 1, generator=generator) * total[:, -1:]
+    return torch.searchsorted(total, spot, right=True)[:, 0]

@@ -18,6 +18,7 @@ from .parallel import Shards
 from .policy import AnswerScores, Policy, Question
 from .rollout import Rollout
 from .rollout_correction import rollout_correction
+from .rollout_match import RolloutMatch, match_of
 from .sight import Sight
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class _Share(NamedTuple):
     clip_fraction_negative: float = 0.0
     kl: float = 0.0
     entropy_sum: float = 0.0
-    logprob_gap: float = 0.0
-    """Largest difference between a token's probability in the update and in sampling."""
+    match: RolloutMatch = RolloutMatch()
 
 
 class PolicyUpdate:
@@ -78,6 +78,8 @@ class PolicyUpdate:
         """Args: reference: the model that a KL penalty of the loss keeps near."""
         self._policy, self._sight, self._shards = policy, sight, shards
         self._optimizers, self._config, self._reference = optimizers, config, reference
+        self.match: RolloutMatch | None = None
+        """How the last batch's first optimizer step agreed with its sampling."""
 
     def run(self, groups: Sequence[Group]) -> dict[str, float]:
         """All optimizer steps over one batch of groups, and their numbers, averaged."""
@@ -86,13 +88,15 @@ class PolicyUpdate:
         rows = self._prepare(runs)
         size = -(-len(runs) // config.updates_per_rollout)
         measured: dict[str, list[float]] = {}
+        self.match = None
         for _ in range(config.epochs_per_rollout):
             for start in range(0, len(runs), size):
                 part = slice(start, start + size)
                 for name, value in self._step(runs[part], rows[part]).items():
                     measured.setdefault(name, []).append(value)
         # a step without any advantage has a loss of 0 and no other number
-        return {name: sum(found) / len(found) for name, found in measured.items()}
+        values = {name: sum(found) / len(found) for name, found in measured.items()}
+        return values | (self.match.metrics() if self.match else {})
 
     def _prepare(self, runs: list[list[Group]]) -> list[list[list[_Row]]]:
         """By picture and group, the rows to learn from, with all that stays fixed meanwhile."""
@@ -181,13 +185,14 @@ class PolicyUpdate:
         losses = [loss_of(number, task) for number, task in enumerate(tasks)]
         self._shards.backward(self._optimizers.params, losses)
         found = [shares[number] for number in range(len(losses))]
+        if self.match is None:  # later steps differ because the weights have moved
+            self.match = sum((share.match for share in found), RolloutMatch())
         values = {
             "loss": sum(share.loss for share in found),
             "clip_fraction": sum(share.clip_fraction for share in found),
             "clip_fraction/positive": sum(share.clip_fraction_positive for share in found),
             "clip_fraction/negative": sum(share.clip_fraction_negative for share in found),
             "entropy": sum(share.entropy_sum for share in found) / live_tokens,
-            "logprob_gap": max(share.logprob_gap for share in found),
             "grad_norm": self._optimizers.step(self._config.max_grad_norm),
         }
         if self._reference is not None:
@@ -231,8 +236,8 @@ class PolicyUpdate:
                 _pad(rows, "reference", valid) if rows[0].reference is not None else None
             ),
         )
-        sampled = torch.tensor([value for row in rows for value in row.rollout.logprobs])
-        gap = (scores.logprobs.detach()[valid].exp() - sampled.exp()).abs().max()
+        sampled = torch.zeros(valid.shape)
+        sampled[valid] = torch.tensor([value for row in rows for value in row.rollout.logprobs])
         return loss.loss, _Share(
             loss.loss.item(),
             loss.clip_fraction.item(),
@@ -240,7 +245,7 @@ class PolicyUpdate:
             loss.clip_fraction_negative.item(),
             loss.kl.item(),
             scores.entropy[valid].sum().item(),
-            gap.item(),
+            match_of(scores.logprobs, sampled, valid),
         )
 
 
