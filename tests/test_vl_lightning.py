@@ -4,13 +4,16 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vl.models.minimax_vl.lightning import (
-    decay_slopes,
     lightning_attention,
-    lightning_attention_packed,
+    lightning_mix,
     lightning_step,
 )
+from vl.models.minimax_vl.lightning_spans import decay_slopes
+from vl.models.minimax_vl.norm import RmsNorm
 
 HEADS, DIM = 3, 4
 SLOPES = torch.tensor([0.5, 0.05, 0.9])
@@ -33,17 +36,111 @@ def quadratic(query, key, value, slopes):
     return output
 
 
-@pytest.mark.parametrize("tokens", [1, 7, 8, 9, 23])
-def test_blocked_recurrent_and_quadratic_forms_agree(tokens):
-    query, key, value = draw(2, tokens)
-    blocked = lightning_attention(query, key, value, SLOPES, block_tokens=8)
-    expected = quadratic(query.double(), key.double(), value.double(), SLOPES.double())
-    torch.testing.assert_close(blocked.output.double(), expected, rtol=1e-5, atol=1e-5)
-    state = torch.zeros(2, HEADS, DIM, DIM)
-    for t in range(tokens):
-        output, state = lightning_step(query[:, :, t], key[:, :, t], value[:, :, t], SLOPES, state)
-        torch.testing.assert_close(output, blocked.output[:, :, t], rtol=1e-5, atol=1e-5)
+def matrix_form(query, key, value, slopes):
+    """The same as one masked matrix product, for long rows."""
+    gap = torch.arange(query.shape[2])[:, None] - torch.arange(query.shape[2])
+    decay = torch.exp(-slopes[:, None, None] * gap).masked_fill(gap < 0, 0.0)
+    return (query @ key.transpose(-1, -2) * decay) @ value
+
+
+def recurrent(query, key, value, slopes):
+    state, outputs = torch.zeros(*query.shape[:2], DIM, DIM), []
+    for t in range(query.shape[2]):
+        step, state = lightning_step(query[:, :, t], key[:, :, t], value[:, :, t], slopes, state)
+        outputs.append(step)
+    return torch.stack(outputs, 2), state
+
+
+def relative_error(found, expected):
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+def test_the_matrix_form_is_the_definition():
+    inputs = [x.double() for x in draw(2, 9)]
+    torch.testing.assert_close(
+        matrix_form(*inputs, SLOPES.double()), quadratic(*inputs, SLOPES.double())
+    )
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 255, 256, 257, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_blocked_recurrent_and_quadratic_forms_agree(tokens, dtype):
+    inputs = [x.to(dtype) for x in draw(2, tokens)]
+    expected = matrix_form(*(x.double() for x in inputs), SLOPES.double())
+    blocked = lightning_attention(*inputs, SLOPES)
+    steps, state = recurrent(*inputs, SLOPES)
+    # bfloat16 keeps 8 bits of the output, an error of 2^-9 at most; its inputs are exact here
+    bound = 1e-5 if dtype == torch.float32 else 2**-9
+    assert relative_error(blocked.output, expected) < bound
+    assert relative_error(steps, expected) < 1e-5
+    assert blocked.state.dtype == state.dtype == torch.float32
     torch.testing.assert_close(state, blocked.state, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.integers(1, 150),
+    st.sampled_from([1, 3, 8, 16, 64]),
+    st.integers(1, 3),
+    st.floats(1e-6, 5.0),
+    st.integers(0, 99),
+)
+def test_any_length_block_and_decay_agree_with_the_quadratic_form(tokens, block, batch, rate, seed):
+    slopes = SLOPES * rate
+    inputs = draw(batch, tokens, seed)
+    found = lightning_attention(*inputs, slopes, block_tokens=block)
+    expected = matrix_form(*(x.double() for x in inputs), slopes.double())
+    assert relative_error(found.output, expected) < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [40, 600])
+def test_gradients_in_bfloat16_are_near_those_in_float64(tokens):
+    random = torch.Generator().manual_seed(tokens)
+    shapes = [(2, tokens, HEADS, 3 * DIM), (2, tokens, HEADS * DIM), (HEADS * DIM,)]
+    drawn = [torch.randn(shape, generator=random).bfloat16() for shape in shapes]
+    grads = []
+    for dtype in (torch.bfloat16, torch.float64):
+        inputs = [x.clone().to(dtype).requires_grad_() for x in drawn]
+        found = lightning_mix(*inputs, SLOPES.to(torch.float64), eps=1e-6)
+        found.output.sum().backward()
+        grads.append([x.grad for x in inputs])
+    for half, exact in zip(*grads, strict=True):
+        assert half.dtype == torch.bfloat16
+        assert relative_error(half, exact) < 2**-8
+
+
+def test_under_autocast_the_state_is_as_exact_as_without():
+    inputs = draw(1, 90)
+    alone = lightning_attention(*inputs, SLOPES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = lightning_attention(*inputs, SLOPES)
+        step = lightning_step(*(x[:, :, 0] for x in inputs), SLOPES, found.state)
+    assert torch.equal(found.state, alone.state) and torch.equal(found.output, alone.output)
+    assert torch.equal(
+        step[0], lightning_step(*(x[:, :, 0] for x in inputs), SLOPES, alone.state)[0]
+    )
+
+
+def test_the_mix_is_the_gated_norm_of_the_attention():
+    packed, gate = torch.randn(2, 37, HEADS, 3 * DIM), torch.randn(2, 37, HEADS * DIM)
+    weight = torch.rand(HEADS * DIM)
+    query, key, value = torch.nn.functional.silu(packed).transpose(1, 2).chunk(3, -1)
+    attention = lightning_attention(query, key, value, SLOPES).output.transpose(1, 2).flatten(2)
+    normed = attention / (attention.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+    found = lightning_mix(packed, gate, weight, SLOPES, eps=1e-6, block_tokens=8)
+    torch.testing.assert_close(found.output, torch.sigmoid(gate) * normed, rtol=1e-5, atol=1e-5)
+
+
+def test_rms_norm_and_its_gradients_are_torchs():
+    ours, theirs = RmsNorm(5, eps=1e-5).double(), torch.nn.RMSNorm(5, eps=1e-5).double()
+    x = torch.randn(3, 7, 5, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(3, 7, 5, dtype=torch.float64)
+    with torch.no_grad():
+        for norm in (ours, theirs):
+            norm.weight.copy_(torch.arange(1.0, 6.0))
+    found = [torch.autograd.grad((n(x) * weights).sum(), (x, n.weight)) for n in (ours, theirs)]
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*found)
 
 
 def test_two_tokens_by_hand():
@@ -130,22 +227,24 @@ def test_gradients_are_those_of_the_quadratic_form(tokens):
         torch.testing.assert_close(grad, x.grad, rtol=1e-9, atol=1e-9)
 
 
-def test_gradcheck_with_padding_documents_and_activation():
+def test_gradcheck_with_padding_documents_activation_norm_and_gate():
     packed = torch.randn(2, 11, HEADS, 3 * DIM, dtype=torch.float64, requires_grad=True)
     state = torch.randn(2, HEADS, DIM, DIM, dtype=torch.float64, requires_grad=True)
+    gate = torch.randn(2, 11, HEADS * DIM, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(HEADS * DIM, dtype=torch.float64, requires_grad=True)
     valid = torch.ones(2, 11, dtype=torch.bool)
     valid[0, :3] = valid[1, 9:] = False
     documents = torch.tensor([[0] * 11, [0] * 5 + [1] * 6])
 
-    def run(packed, state):
+    def run(packed, gate, weight, state):
         return tuple(
-            lightning_attention_packed(
-                packed, SLOPES.double(), valid=valid, documents=documents, state=state,
-                block_tokens=4,
+            lightning_mix(
+                packed, gate, weight, SLOPES.double(), eps=1e-6, valid=valid,
+                documents=documents, state=state, block_tokens=4,
             )
         )  # fmt: skip
 
-    assert torch.autograd.gradcheck(run, (packed, state))
+    assert torch.autograd.gradcheck(run, (packed, gate, weight, state))
 
 
 @pytest.mark.parametrize("lengths", [[3, 7, 5], [8, 8, 4], [1, 40, 30]])

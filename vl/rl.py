@@ -27,6 +27,7 @@ from .metrics import step_metrics
 from .optim import AdamWConfig, OptimizerConfig, Optimizers, Schedule
 from .overlong import OverlongPenalty, overlong_penalty
 from .parallel import Shards
+from .parts import BASE_RATES, PartRates, freeze, training_table
 from .policy import Policy, Question
 from .rollout import SamplingConfig, sample_rollouts
 from .rollout_correction import RolloutCorrection
@@ -70,6 +71,8 @@ class RlConfig:
     prefix_sharing: bool = True
     """Read each prompt once for all its rollouts; False = every rollout alone, the same numbers."""
     optimizer: OptimizerConfig = AdamWConfig()
+    part_rates: PartRates = BASE_RATES
+    """Peak learning rates of parts that have one of their own."""
     schedule: Schedule = Schedule()
     max_grad_norm: float = 1.0
     max_unscored_frac: float = 0.2
@@ -108,10 +111,10 @@ class RlStage:
                 f"rl.loss: found {config.loss!r}; this trainer keeps no reference model yet; "
                 "leave its kl at null"
             )
-        frozen = tuple(name for part in config.frozen_parts for name in policy.parts[part])
-        for name, param in policy.model.named_parameters():
-            param.requires_grad_(not name.startswith(frozen))
-        self.optimizers = Optimizers(policy.model, config.optimizer)
+        freeze(policy.model, policy.parts, config.frozen_parts)
+        self.optimizers = Optimizers(
+            policy.model, config.optimizer, parts=policy.parts, part_rates=config.part_rates
+        )
         is_frozen = set(VISION_PARTS) <= set(config.frozen_parts)
         self.sight = Sight(policy, corpus, is_frozen=is_frozen)
         self._update = PolicyUpdate(policy, self.sight, self.optimizers, shards, config)
@@ -120,6 +123,10 @@ class RlStage:
         """The last step's, as they were updated on."""
         self.alarms: list[str] = []
         """What the last step showed to be wrong, in words."""
+
+    def describe(self) -> list[str]:
+        """What trains, and how, in lines for a run's plan."""
+        return training_table(self.policy.model, self.policy.parts, self.optimizers.rates)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, and how far dynamic sampling has come."""

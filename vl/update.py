@@ -195,6 +195,8 @@ class PolicyUpdate:
             "entropy": sum(share.entropy_sum for share in found) / live_tokens,
             "grad_norm": self._optimizers.step(self._config.max_grad_norm),
         }
+        norms = self._optimizers.part_norms
+        values |= {f"grad_norm/{part}": norm for part, norm in norms.items()}
         if self._reference is not None:
             values["kl"] = sum(share.kl for share in found)
         return values

@@ -3,18 +3,25 @@
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
+    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
 )
 
 from .cache import MiniMaxVLCache
+from .causal import MiniMaxTextForCausalLM
+from .checkpoint_names import register_conversions
 from .configuration import MiniMaxVLConfig, MiniMaxVLTextConfig, MiniMaxVLVisionConfig
+from .image_processing import MiniMaxVLImageProcessor
 from .lightning import lightning_attention, lightning_step
 from .modeling import MiniMaxVLForConditionalGeneration
-from .processing import MiniMaxVLImageProcessor, MiniMaxVLProcessor
+from .processing import MiniMaxVLProcessor
 from .tokenizer import build_tokenizer, placeholder_ids
 
+register_conversions()
 AutoConfig.register("minimax_vl_01", MiniMaxVLConfig, exist_ok=True)
+AutoConfig.register("minimax_text_01", MiniMaxVLTextConfig, exist_ok=True)
+AutoModelForCausalLM.register(MiniMaxVLTextConfig, MiniMaxTextForCausalLM, exist_ok=True)
 AutoModelForImageTextToText.register(
     MiniMaxVLConfig, MiniMaxVLForConditionalGeneration, exist_ok=True
 )
@@ -27,6 +34,7 @@ AutoImageProcessor.register(  # under both backends' names, else loading warns o
 )
 
 __all__ = [
+    "MiniMaxTextForCausalLM",
     "MiniMaxVLCache",
     "MiniMaxVLConfig",
     "MiniMaxVLForConditionalGeneration",

@@ -12,28 +12,38 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .cache import LayerState, MiniMaxVLCache
 from .configuration import LIGHTNING, MiniMaxVLTextConfig
-from .lightning import decay_slopes, lightning_attention_packed, lightning_step
-from .moe import SparseMoeBlock
+from .lightning import gated_norm, lightning_mix, lightning_step
+from .lightning_fla import lightning_attention_fla, load_kernel
+from .lightning_spans import decay_slopes
+from .moe import MoeOutput, SparseMoeBlock
+from .norm import RmsNorm
+from .packing import positions_of
+from .softmax import Reach, attend, reach_of_chunk
 
 
 class TextOutput(NamedTuple):
-    """Normed hidden states, the cache that includes them, and each layer's router probabilities."""
+    """Normed hidden states, the cache that includes them, and what each layer's router did."""
 
     hidden: Float[Tensor, "batch token hidden"]
     cache: MiniMaxVLCache
-    router_probs: tuple[Tensor, ...]
+    router_logits: tuple[Float[Tensor, "token expert"], ...]
+    dropped_frac: Float[Tensor, ""] | None
+    """Share of routed slots dropped for want of capacity, mean over layers; None = no limit."""
 
 
 class Positions(NamedTuple):
     """What all layers need to know about one chunk's tokens."""
 
-    valid: Bool[Tensor, "batch token"]
-    all_valid: bool
-    attended: Bool[Tensor, "batch 1 token key"] | None
-    """Which keys each token may see; None = plain causal over a chunk without a prefix."""
+    valid: Bool[Tensor, "batch token"] | None
+    """False at padding; None = no padding."""
+    documents: Int[Tensor, "batch token"] | None
+    """Number of each token's document, 0 = the one the cache belongs to; None = all 0."""
+    reach: Reach | None
+    """Which keys each token may see; None = causal without a prefix, or one token sees all."""
     cos: Float[Tensor, "batch 1 token rotary"]
     sin: Float[Tensor, "batch 1 token rotary"]
 
@@ -48,8 +58,10 @@ class LightningAttention(nn.Module):
         self.block_tokens = config.lightning_block_tokens
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * inner, bias=False)
         self.output_gate = nn.Linear(config.hidden_size, inner, bias=False)
-        self.norm = nn.RMSNorm(inner, eps=1e-6)
+        self.norm_eps = 1e-6  # the released class's default, not `rms_norm_eps`
+        self.norm = RmsNorm(inner, eps=self.norm_eps)
         self.out_proj = nn.Linear(inner, config.hidden_size, bias=False)
+        self._kernel = load_kernel() if config.lightning_kernel == "fla" else None
         # recomputed, never saved: a table cast to bfloat16 loses the slow heads' decay
         self._slopes = decay_slopes(self.heads, layer, config.num_hidden_layers)
 
@@ -59,24 +71,44 @@ class LightningAttention(nn.Module):
         """Attention output (B, T, hidden) and the state after the chunk."""
         batch, tokens, _ = hidden.shape
         packed = self.qkv_proj(hidden).view(batch, tokens, self.heads, 3 * self.head_dim)
+        gate = self.output_gate(hidden)
         slopes = torch.tensor(self._slopes, device=hidden.device)
         state = None if past is None else past.state
-        if tokens == 1 and state is not None and positions.all_valid:
-            query, key, value = F.silu(packed[:, 0]).chunk(3, dim=-1)  # (B, H, D) each
+        plain = positions.valid is None and positions.documents is None
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        if tokens == 1 and state is not None and plain:
+            query, key, value = F.silu(packed[:, 0].to(exact)).chunk(3, dim=-1)  # (B, H, D)
             step, state = lightning_step(query, key, value, slopes, state)
-            mixed = step[:, None]  # (B, 1, H, D)
-        else:
-            output = lightning_attention_packed(
-                packed,
+            rows = step[:, None]  # (B, 1, H, D)
+        elif self._kernel is not None:
+            query, key, value = F.silu(packed.to(exact)).to(hidden.dtype).chunk(3, dim=-1)
+            rows, state = lightning_attention_fla(
+                self._kernel,
+                query,
+                key,
+                value,
                 slopes,
-                valid=None if positions.all_valid else positions.valid,
+                valid=positions.valid,
+                documents=positions.documents,
+                state=state,
+            )
+        else:
+            mixed, state = lightning_mix(
+                packed,
+                gate,
+                self.norm.weight,
+                slopes,
+                eps=self.norm_eps,
+                valid=positions.valid,
+                documents=positions.documents,
                 state=state,
                 block_tokens=self.block_tokens,
             )
-            mixed, state = output.output.transpose(1, 2), output.state
-        mixed = self.norm(mixed.reshape(batch, tokens, -1))
-        gated = torch.sigmoid(self.output_gate(hidden)) * mixed
-        return self.out_proj(gated), LayerState(state=state)
+            return self.out_proj(mixed), LayerState(state=state)
+        rows = rows.to(exact)
+        mixed = gated_norm(rows, gate.view_as(rows), self.norm.weight, self.norm_eps)
+        mixed = mixed.to(hidden.dtype).flatten(2)
+        return self.out_proj(mixed), LayerState(state=state)
 
 
 class SoftmaxAttention(nn.Module):
@@ -104,19 +136,10 @@ class SoftmaxAttention(nn.Module):
         query = self._rotate(heads(self.q_proj(hidden)), positions)
         key = self._rotate(heads(self.k_proj(hidden)), positions)
         value = heads(self.v_proj(hidden))
-        if past is not None and past.key is not None and past.value is not None:
-            key = torch.cat([past.key, key], dim=2)
-            value = torch.cat([past.value, value], dim=2)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=positions.attended,
-            is_causal=positions.attended is None,
-            enable_gqa=True,
-        )
-        output = self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1))
-        return output, LayerState(key=key, value=value)
+        memory = (past or LayerState()).extend(key, value)
+        assert memory.key is not None and memory.value is not None
+        mixed = attend(query, memory.key, memory.value, positions.reach)
+        return self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1)), memory
 
     def _rotate(self, heads: Tensor, positions: Positions) -> Tensor:
         rotated, passed = heads.split([self.rotary_dim, self.head_dim - self.rotary_dim], dim=-1)
@@ -126,15 +149,21 @@ class SoftmaxAttention(nn.Module):
         return torch.cat([rotated, passed], dim=-1)
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(GradientCheckpointingLayer):
     """Post-norm layer: the residual is the normed input, weighted by alpha (DeepNorm)."""
 
     def __init__(self, config: MiniMaxVLTextConfig, layer: int) -> None:
         super().__init__()
-        self.alpha = config.layernorm_alpha
         lightning = config.attn_type_list[layer] == LIGHTNING
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.postnorm = config.postnorm
+        self.attention_weights = (
+            (config.layernorm_linear_attention_alpha, config.layernorm_linear_attention_beta)
+            if lightning
+            else (config.layernorm_full_attention_alpha, config.layernorm_full_attention_beta)
+        )
+        self.mlp_weights = (config.layernorm_mlp_alpha, config.layernorm_mlp_beta)
+        self.input_layernorm = RmsNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = RmsNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attn = (
             LightningAttention(config, layer) if lightning else SoftmaxAttention(config)
         )
@@ -142,13 +171,23 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self, hidden: Tensor, positions: Positions, past: LayerState | None
-    ) -> tuple[Tensor, LayerState, Tensor]:
-        """New hidden states, the layer's memory, and the router's probabilities."""
-        hidden = self.input_layernorm(hidden)
-        attended, state = self.self_attn(hidden, positions, past)
-        hidden = self.post_attention_layernorm(self.alpha * hidden + attended)
-        moe = self.block_sparse_moe(hidden.flatten(0, 1))
-        return self.alpha * hidden + moe.hidden.view_as(hidden), state, moe.router_probs
+    ) -> tuple[Tensor, LayerState, MoeOutput]:
+        """New hidden states, the layer's memory, and what the router did."""
+        normed = self.input_layernorm(hidden)
+        attended, state = self.self_attn(normed, positions, past)
+        residual = normed if self.postnorm else hidden
+        hidden = _weighted_sum(residual, attended, self.attention_weights)
+        normed = self.post_attention_layernorm(hidden)
+        counted = None if positions.valid is None else positions.valid.flatten()
+        moe = self.block_sparse_moe(normed.flatten(0, 1), counted)
+        residual = normed if self.postnorm else hidden
+        return _weighted_sum(residual, moe.hidden.view_as(normed), self.mlp_weights), state, moe
+
+
+def _weighted_sum(residual: Tensor, added: Tensor, weights: tuple[float, float]) -> Tensor:
+    """`alpha * residual + beta * added`."""
+    alpha, beta = weights
+    return torch.add(added if beta == 1.0 else beta * added, residual, alpha=alpha)
 
 
 class MiniMaxTextModel(nn.Module):
@@ -161,51 +200,59 @@ class MiniMaxTextModel(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(config, layer) for layer in range(config.num_hidden_layers)
         )
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RmsNorm(config.hidden_size, eps=config.rms_norm_eps)
 
     def forward(
         self,
         inputs_embeds: Float[Tensor, "batch token hidden"],
         valid: Bool[Tensor, "batch token"] | None = None,
         cache: MiniMaxVLCache | None = None,
+        documents: Int[Tensor, "batch token"] | None = None,
     ) -> TextOutput:
-        """Reads one chunk after `cache` (None = nothing). `valid` None means no padding."""
-        all_valid = valid is None
-        if valid is None:
-            shape = inputs_embeds.shape[:2]
-            valid = torch.ones(shape, dtype=torch.bool, device=inputs_embeds.device)
-        positions = self._positions(valid, all_valid, cache)
+        """Reads one chunk after `cache` (None = nothing).
+
+        Args:
+            valid: False at padding; None = no padding.
+            documents: number of each token's document, rising along the row: 0 continues `cache`,
+                others start anew and see only themselves. None = all 0.
+        """
+        if cache is not None and cache.get_seq_length() == 0:
+            cache = None
+        if valid is not None and bool(valid.all()):
+            valid = None
+        positions = self._positions(inputs_embeds, valid, documents, cache)
         hidden = inputs_embeds
         states: list[LayerState] = []
-        router_probs: list[Tensor] = []
+        routed: list[MoeOutput] = []
         for index, layer in enumerate(self.layers):
             past = None if cache is None else cache.layers[index]
-            hidden, state, probs = layer(hidden, positions, past)
+            hidden, state, moe = layer(hidden, positions, past)
             states.append(state)
-            router_probs.append(probs)
-        every = valid if cache is None else torch.cat([cache.valid, valid], dim=1)
-        new_cache = MiniMaxVLCache(layers=tuple(states), valid=every)
-        return TextOutput(self.norm(hidden), new_cache, tuple(router_probs))
+            routed.append(moe)
+        new_cache = _cache_after(tuple(states), inputs_embeds, positions, cache)
+        logits = tuple(moe.router_logits for moe in routed)
+        dropped = [moe.dropped_frac for moe in routed if moe.dropped_frac is not None]
+        mean_dropped = torch.stack(dropped).mean() if dropped else None
+        return TextOutput(self.norm(hidden), new_cache, logits, mean_dropped)
 
     def _positions(
-        self, valid: Bool[Tensor, "batch token"], all_valid: bool, cache: MiniMaxVLCache | None
+        self,
+        embeds: Tensor,
+        valid: Bool[Tensor, "batch token"] | None,
+        documents: Int[Tensor, "batch token"] | None,
+        cache: MiniMaxVLCache | None,
     ) -> Positions:
-        index = (valid.cumsum(1) - 1).clamp_min(0)
+        shape, device = embeds.shape[:2], embeds.device
+        every = torch.ones(shape, dtype=torch.bool, device=device) if valid is None else valid
+        before = torch.zeros(shape[0], dtype=torch.long, device=device)
         if cache is not None:
-            index = index + cache.num_tokens[:, None]
-        cos, sin = self._rotary(index)
-        if cache is None and all_valid:
-            return Positions(valid, all_valid, None, cos, sin)
-        tokens = valid.shape[1]
-        device = valid.device
-        causal = torch.ones(tokens, tokens, dtype=torch.bool, device=device).tril()
-        # a padding token sees itself, so that no softmax row is empty
-        own = torch.eye(tokens, dtype=torch.bool, device=device)
-        attended = (causal & valid[:, None, :]) | own
-        if cache is not None:
-            before = cache.valid[:, None, :].expand(-1, tokens, -1)
-            attended = torch.cat([before, attended], dim=2)
-        return Positions(valid, all_valid, attended[:, None], cos, sin)
+            before = cache.num_tokens
+        cos, sin = self._rotary(positions_of(every, documents, before))
+        causal = cache is None or (shape[1] == 1 and cache.all_valid)
+        if causal and valid is None and documents is None:
+            return Positions(None, None, None, cos, sin)
+        reach = reach_of_chunk(every, documents, None if cache is None else cache.valid)
+        return Positions(valid, documents, reach, cos, sin)
 
     def _rotary(self, index: Int[Tensor, "batch token"]) -> tuple[Tensor, Tensor]:
         half = self.config.rotary_dim // 2
@@ -215,7 +262,26 @@ class MiniMaxTextModel(nn.Module):
         return angle.cos(), angle.sin()
 
 
-class MiniMaxTextForCausalLM(nn.Module):
+def _cache_after(
+    layers: tuple[LayerState, ...],
+    embeds: Tensor,
+    positions: Positions,
+    cache: MiniMaxVLCache | None,
+) -> MiniMaxVLCache:
+    """The cache with the chunk in it; of packed documents, the last is the one that goes on."""
+    valid, documents = positions.valid, positions.documents
+    all_valid = valid is None and documents is None and (cache is None or cache.all_valid)
+    if valid is None:
+        valid = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+    before = valid[:, :0] if cache is None else cache.valid
+    if documents is not None:
+        last = documents[:, -1:]
+        valid, before = valid & (documents == last), before & (last == 0)
+    every = torch.cat([before, valid], dim=1)
+    return MiniMaxVLCache(layers=layers, valid=every, all_valid=all_valid)
+
+
+class TextWithHead(nn.Module):
     """The decoder with its language-model head, under the released module names."""
 
     def __init__(self, config: MiniMaxVLTextConfig) -> None:
@@ -223,6 +289,13 @@ class MiniMaxTextForCausalLM(nn.Module):
         self.model = MiniMaxTextModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
-    def logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
-        """Next-token logits, computed in float32 (MiniMax-M1 report, section 3.2)."""
-        return F.linear(hidden.float(), self.lm_head.weight.float())
+
+def next_token_logits(
+    head: nn.Module, hidden: Float[Tensor, "... hidden"], *, exact: bool
+) -> Float[Tensor, "... vocab"]:
+    """Logits; `exact` computes them in float32 (MiniMax-M1 report, section 3.2)."""
+    if not exact:
+        return head(hidden)
+    if type(head) is nn.Linear:
+        return F.linear(hidden.float(), head.weight.float())
+    return head(hidden).float()  # an adapter around the head computes in its own type

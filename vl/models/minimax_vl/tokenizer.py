@@ -34,18 +34,51 @@ ANSWER_PIECES = (
 )
 ROLE_PIECES = ("user\n", "assistant\n")
 
-CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
-    "{{ bos_token + message['role'] + '\\n' }}"
-    "{%- if message['content'] is string -%}{{ message['content'] }}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'image' -%}{{ '<image>' }}{%- else -%}{{ part['text'] }}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}"
-    "{{ eos_token }}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ bos_token + 'assistant\\n' }}{%- endif -%}"
+
+def _chat_template(headers: dict[str, str], after_turn: str) -> str:
+    """<bos>header, content, <eos> for each message; pictures are `<image>` without a line break.
+
+    Assistants' turns are marked as generated, for `return_assistant_tokens_mask`.
+    """
+    return (
+        f"{{%- set headers = {headers!r} -%}}"
+        "{%- for message in messages -%}"
+        "{%- if message['role'] not in headers -%}"
+        "{{ raise_exception('role ' ~ message['role'] ~ ': use system, user or assistant') }}"
+        "{%- endif -%}"
+        "{%- set parts = message['content'] -%}"
+        "{%- if parts is string -%}"
+        "{%- set parts = [{'type': 'text', 'text': parts}] -%}"
+        "{%- endif -%}"
+        "{{ bos_token + headers[message['role']] }}"
+        "{%- set text -%}{%- for part in parts -%}"
+        "{%- if part['type'] == 'image' -%}{{ '<image>' }}"
+        "{%- elif part['type'] == 'text' -%}{{ part['text'] }}"
+        "{%- else -%}{{ raise_exception('part ' ~ part['type'] ~ ': use image or text') }}"
+        "{%- endif -%}{%- endfor -%}{%- endset -%}"
+        "{%- if message['role'] == 'assistant' -%}"
+        "{%- generation -%}{{ text + eos_token }}{%- endgeneration -%}"
+        "{%- else -%}{{ text + eos_token }}{%- endif -%}"
+        f"{{{{ {after_turn!r} }}}}"
+        "{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ bos_token + headers['assistant'] }}{%- endif -%}"
+    )
+
+
+CHAT_TEMPLATE = _chat_template(
+    {"system": "system\n", "user": "user\n", "assistant": "assistant\n"}, after_turn=""
 )
 """MiniMax-01's turn form with short role names: <bos>role, newline, content, <eos>."""
+
+RELEASED_CHAT_TEMPLATE = _chat_template(
+    {
+        "system": "system ai_setting=assistant\n",
+        "user": "user name=user\n",
+        "assistant": "ai name=assistant\n",
+    },
+    after_turn="\n",
+)
+"""The turn form of MiniMax-Text-01 and MiniMax-VL-01."""
 
 _COORDINATE = r"(?<=\[|, )\d{1,4}, (?=\d)|(?<=, )\d{1,4}(?=\], 'label')"
 _WORD = r" ?[a-z]+"
