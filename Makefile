@@ -32,7 +32,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[train,data,serve,dev]'
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[train,data,megabench,serve,dev]'
 	touch $@
 
 # verl wants older transformers and antlr4 than $(VENV) has: they lie above it, torch is shared.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_specs.image_file import IMAGE_PIXELS_MAX, BadImage, decode
+from data_specs.image_file import IMAGE_PIXELS_MAX, BadImage, decode, read_header
 from data_specs.problem import DataSpecError, shorten
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 IMAGE_MARKER = "<image>"
 """What stands in a message where an image goes."""
+
+_MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,22 @@ class ImageRef:
     def sha256(self) -> str:
         """Hex digest of the encoded bytes."""
         return hashlib.sha256(self.encoded()).hexdigest()
+
+    def data_url(self) -> str:
+        """The encoded image as a data URL; a format that model servers do not take becomes PNG.
+
+        Raises: DataSpecError if it is missing or cannot be decoded.
+        """
+        encoded = self.encoded()
+        try:
+            kind = _MIME.get(read_header(encoded).format)
+        except BadImage:
+            kind = None  # `open` says what is wrong
+        if kind is None:
+            buffer = io.BytesIO()
+            self.open().save(buffer, "PNG")
+            encoded, kind = buffer.getvalue(), "image/png"
+        return f"data:{kind};base64,{base64.b64encode(encoded).decode()}"
 
     def open(self) -> Image.Image:
         """The image as a viewer shows it, decoded, turned as its EXIF tag says, as RGB.

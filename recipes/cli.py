@@ -1,4 +1,4 @@
-"""The command `vl`: train, eval, predict, report, score, serve and data."""
+"""The command `vl`: train, eval, predict, report, score, megabench, serve, data and model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from rich.console import Console
 
 from data_specs import DataSpecError
 
-from . import commands_data, commands_run, commands_score, commands_serve, commands_train
+from . import (
+    commands_data,
+    commands_megabench,
+    commands_model,
+    commands_run,
+    commands_score,
+    commands_serve,
+    commands_train,
+)
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -19,6 +27,8 @@ EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "transformers", "tokenizers", "jaxtyping"), "train"),
     **dict.fromkeys(("pydantic", "jinja2", "safetensors", "accelerate", "tensorboard"), "train"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "httptools", "orjson"), "serve"),
+    **dict.fromkeys(("datasets", "sympy", "antlr4", "jieba", "cv2", "unidecode"), "megabench"),
+    "peft": "train",
 }
 """Package -> the extra of this distribution that installs it."""
 
@@ -56,8 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands_train.add_parser(commands)
     commands_run.add_parsers(commands)
     commands_score.add_parser(commands)
+    commands_megabench.add_parser(commands)
     commands_serve.add_parser(commands)
     commands_data.add_parsers(commands)
+    commands_model.add_parsers(commands)
     return parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from data_specs import IMAGE_MARKER, BadImage, ImageRef, Sample, read_header
+from data_specs import IMAGE_MARKER, Sample
 from tasks.curate_difficulty import Ask
 from tasks.prompts import POOL, answer_form
 
@@ -21,14 +20,13 @@ _ROW_REFUSED = frozenset({400, 413, 415, 422})
 _TRY_AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
 _REFUSED_MAX = 8  # so many rows refused and none answered: it is not the rows
 _WAIT_MAX_S = 30.0
-_MIME = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 class EndpointError(ConnectionError):
     """The endpoint does not answer, or not as it should."""
 
 
-class _RowRefused(Exception):
+class RowRefused(Exception):
     """The endpoint will not answer this row."""
 
 
@@ -91,7 +89,7 @@ class EndpointPolicy:
                     sample = running.pop(future)
                     try:
                         texts = future.result()
-                    except _RowRefused as error:
+                    except RowRefused as error:
                         refused.append(f"{sample.where} (id {sample.id}): {error}")
                         if num_answered == 0 and len(refused) >= _REFUSED_MAX:
                             failure = failure or self._failure(f"refuses every row: {refused[0]}")
@@ -115,18 +113,27 @@ class EndpointPolicy:
         messages = chat_messages(ask.sample)
         texts: list[str] = []
         for _ in range(ask.num_answers):
-            body = {
-                "model": self.model,
-                "messages": messages,
-                "n": ask.num_answers - len(texts),
-                "temperature": 1.0,
-                "top_p": 1.0,
-                "max_tokens": self.max_tokens,
-            }
-            texts += self._answers_in(self._post(json.dumps(body).encode()))
+            texts += self.complete(messages, num_answers=ask.num_answers - len(texts))
             if len(texts) >= ask.num_answers:
                 break
         return texts[: ask.num_answers]
+
+    def complete(
+        self, messages: list[dict[str, Any]], *, num_answers: int = 1, temperature: float = 1.0
+    ) -> list[str]:
+        """Texts that continue the messages: as many as asked for, or fewer.
+
+        Raises: RowRefused if the endpoint will not answer these, EndpointError if it fails.
+        """
+        body = {
+            "model": self.model,
+            "messages": messages,
+            "n": num_answers,
+            "temperature": temperature,
+            "top_p": 1.0,
+            "max_tokens": self.max_tokens,
+        }
+        return self._answers_in(self._post(json.dumps(body).encode()))
 
     def _post(self, body: bytes) -> bytes:
         wait_s, problem = self.wait_s, ""
@@ -146,7 +153,7 @@ class EndpointPolicy:
                     said = error.read(2000).decode("utf-8", "replace").strip()[:300]
                 problem = f"HTTP {error.code} {said!r}"
                 if error.code in _ROW_REFUSED:
-                    raise _RowRefused(problem) from error
+                    raise RowRefused(problem) from error
                 if error.code < 500 and error.code not in _TRY_AGAIN:
                     raise self._failure(
                         f"{problem}; check --model, --endpoint and --api-key-file"
@@ -195,24 +202,8 @@ def chat_messages(sample: Sample) -> list[dict[str, Any]]:
         for position, piece in enumerate(text.split(IMAGE_MARKER)):
             image = next(images, None) if position else None
             if image is not None:
-                parts.append({"type": "image_url", "image_url": {"url": data_url(image)}})
+                parts.append({"type": "image_url", "image_url": {"url": image.data_url()}})
             if piece.strip():
                 parts.append({"type": "text", "text": piece.strip()})
         messages.append({"role": message.role, "content": parts})
     return messages
-
-
-def data_url(image: ImageRef) -> str:
-    """The encoded image as a data URL; formats that servers do not take become PNG."""
-    encoded = image.encoded()
-    try:
-        kind = _MIME.get(read_header(encoded).format)
-    except BadImage:
-        kind = None  # `open` says what is wrong
-    if kind is None:
-        import io
-
-        buffer = io.BytesIO()
-        image.open().save(buffer, "PNG")
-        encoded, kind = buffer.getvalue(), "image/png"
-    return f"data:{kind};base64,{base64.b64encode(encoded).decode()}"

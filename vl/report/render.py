@@ -47,14 +47,7 @@ def render_report(run_dir: str | Path, *, rows_per_source: int = ROWS_PER_SOURCE
 
 def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
     """The report of a run as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("vl.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment()
     environment.filters |= {
         "percent": words.percent,
         "signed": words.signed_percent,
@@ -69,8 +62,8 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
     measure = None if run.evaluation is None else words.headline_measure(run.evaluation)
     return environment.get_template("report.html.j2").render(
         run=run,
-        style=_asset("report.css"),
-        script=_asset("report.js"),
+        style=asset("report.css"),
+        script=asset("report.js"),
         phase_names=PHASE_NAMES,
         notes=[] if run.evaluation is None else run.evaluation.notes,
         evaluated=[] if run.evaluation is None else list(run.evaluation.phases),
@@ -95,6 +88,23 @@ def render_page(run: RunView, *, rows_per_source: int = ROWS_PER_SOURCE) -> str:
     )
 
 
+def make_environment() -> Environment:
+    """Where the pages' templates are rendered: everything escaped, nothing undefined."""
+    return Environment(
+        loader=PackageLoader("vl.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def asset(name: str) -> Markup:
+    """A script or style of ours, for inlining; it must not close its own element."""
+    return Markup((resources.files("vl.report") / name).read_text(encoding="utf-8"))
+
+
 def _printable(value: object) -> object:
     """Text with a sign for each control character and half character, which HTML cannot hold."""
     if not isinstance(value, str) or isinstance(value, Markup):
@@ -104,11 +114,6 @@ def _printable(value: object) -> object:
 
 def _sign_of(code: int) -> str:
     return chr(0x2400 + code) if code < 0x20 else "\N{REPLACEMENT CHARACTER}"
-
-
-def _asset(name: str) -> Markup:
-    """A script or style of ours, for inlining; it must not close its own element."""
-    return Markup((resources.files("vl.report") / name).read_text(encoding="utf-8"))
 
 
 def _dots(table: tables.ResultTable) -> DotChart:
