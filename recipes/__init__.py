@@ -23,4 +23,10 @@ def _orsta_tiny(*, smoke: bool = False) -> Recipe:
     return orsta_tiny.orsta_tiny_smoke() if smoke else orsta_tiny.orsta_tiny()
 
 
-RECIPES: Mapping[str, RecipeMaker] = {"orsta_tiny": _orsta_tiny}
+def _vlm_rl(*, smoke: bool = False) -> Recipe:
+    from . import vlm_rl
+
+    return vlm_rl.vlm_rl_smoke() if smoke else vlm_rl.vlm_rl()
+
+
+RECIPES: Mapping[str, RecipeMaker] = {"orsta_tiny": _orsta_tiny, "vlm_rl": _vlm_rl}

@@ -81,25 +81,37 @@ def _train(arguments: argparse.Namespace) -> int:
     if rows is not None:
         rows.raise_if_bad()
 
+    from vl.processes import launched_processes
     from vl.rl import TooManyUnscored
-    from vl.stage import Interrupted
+    from vl.stage import EarlyStop, Interrupted
 
     from .data import prepare_data
     from .pipeline import run_recipe
     from .progress import Progress
 
     recipe = _recipe(name, content, changes, smoke=arguments.smoke)
-    progress = Progress()
+    processes = launched_processes()
+    progress = Progress(quiet=not processes.is_main)
     try:
+        if not processes.is_main:
+            processes.wait()  # until the first has the data
         dataset = prepare_data(
             recipe.data, cache_dir=cache, progress=progress, checked=rows is not None
         )
+        if processes.is_main:
+            processes.wait()
         report = run_recipe(
-            recipe, out, dataset, cache_dir=cache, resume=arguments.resume, progress=progress
+            recipe,
+            out,
+            dataset,
+            cache_dir=cache,
+            resume=arguments.resume,
+            progress=progress,
+            processes=processes,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
         raise KeyboardInterrupt(_how_to_go_on(str(stop), out, arguments.cache)) from None
-    except TooManyUnscored as error:
+    except (EarlyStop, TooManyUnscored) as error:
         raise ValueError(str(error)) from error
     progress.note(f"report: {report}")
     return 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from data_specs import Sample
 from tasks.curate_difficulty import Ask
 from tasks.prompts import pose
-from vl.models.minimax_policy import Seen
 from vl.policy import Question
 from vl.rollout import SamplingConfig, sample_rollouts
 from vl.seeds import generator_for
 
-from .evaluation import load_policy
+from .load import load_policy
 
 
 class ModelPolicy:
@@ -31,7 +31,7 @@ class ModelPolicy:
         self.name = f"{folder}, seed {seed}, up to {max_new_tokens} tokens"
         self._policy = load_policy(folder)
         self._seed, self._max_new_tokens = seed, max_new_tokens
-        self._picture: tuple[bytes, list[Seen]] | None = None
+        self._picture: tuple[bytes, list[Any]] | None = None
 
     @torch.no_grad()
     def answers(self, asks: Iterable[Ask]) -> Iterator[tuple[Sample, list[str]]]:
@@ -48,7 +48,7 @@ class ModelPolicy:
             (group,) = sample_rollouts(self._policy, features, questions, config, random)
             yield sample, [rollout.text for rollout in group]
 
-    def _features(self, sample: Sample) -> list[Seen]:
+    def _features(self, sample: Sample) -> list[Any]:
         """Image tokens of the row's picture; rows that share one lie side by side."""
         if not sample.images:
             raise ValueError(f"{sample.where} (id {sample.id}): images: found none; leave it out")

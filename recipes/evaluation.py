@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from PIL import Image
 from pydantic import TypeAdapter
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from data_specs import parquet_files, read_samples
 from tasks.mixture import group_by_image
@@ -17,40 +16,16 @@ from verifiers import parse_boxes
 from vl.corpus import build_corpus
 from vl.draw import draw_boxes
 from vl.evaluate import EvalConfig, evaluate
-from vl.models.minimax_policy import MiniMaxPolicy
-from vl.models.minimax_vl import MiniMaxVLForConditionalGeneration
 from vl.parallel import Shards
 from vl.policy import Question
 from vl.report import render_report
 from vl.rollout import SamplingConfig, sample_rollouts
-from vl.rundir import read_json
 from vl.runlog import RunLog
 from vl.summary import summarise_phase
 
+from .load import load_policy
 from .phases import write_images
-from .progress import Progress, quiet_transformers, show
-
-
-def load_policy(folder: Path) -> MiniMaxPolicy:
-    """Model and processor of a saved folder, or of a run directory's `final/`.
-
-    Raises:
-        FileNotFoundError: there is no model in the folder.
-        ValueError: the model is of another kind.
-    """
-    if (folder / "final" / "config.json").exists():
-        folder = folder / "final"
-    if "model_type" not in (read_json(folder / "config.json") or {}):
-        raise FileNotFoundError(
-            f"--model: found no saved model in {folder}; give the folder final/ of a finished run"
-        )
-    quiet_transformers()
-    model = AutoModelForImageTextToText.from_pretrained(folder)
-    if not isinstance(model, MiniMaxVLForConditionalGeneration):
-        raise ValueError(
-            f"--model: {folder} holds a {type(model).__name__}; the embedded engine runs MiniMax-VL"
-        )
-    return MiniMaxPolicy.build(model.eval(), AutoProcessor.from_pretrained(folder))
+from .progress import Progress, show
 
 
 def evaluate_files(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks.prompts import pose
-from vl.corpus import Corpus
+from vl.corpus import Corpus, Picture
 from vl.evaluate import evaluate
 from vl.rundir import PHASES, EvalLine, read_eval_rollouts
 from vl.runlog import RunLog
@@ -14,16 +14,24 @@ from vl.stage import StageSeconds
 from vl.summary import summarise_difference, summarise_phase
 
 from .prepare import Run
+from .recipe import ModelConfig
 
-DIFFERENCES = (("sft", "init"), ("rl", "sft"), ("control", "sft"), ("rl", "control"))
+DIFFERENCES = (
+    ("sft", "init"),
+    ("rl", "sft"),
+    ("control", "sft"),
+    ("rl", "control"),
+)
 
 
 def evaluate_phase(run: Run, phase: str) -> None:
     """Answers and judges all held-out rows with the present weights, unless that is done."""
-    if read_eval_rollouts(run.log.run_dir, phase):
+    is_done = bool(read_eval_rollouts(run.log.run_dir, phase))
+    if run.processes.gather([is_done])[0]:  # as the first process, which keeps them, says
         return
     seed, config = run.recipe.seed, run.recipe.evaluation
-    if phase == "init":  # knows no answer's form: its samples would all run to the token limit
+    # a new model knows no answer's form: its samples would all run to the token limit
+    if phase == "init" and isinstance(run.recipe.model, ModelConfig):
         config = replace(config, num_samples=0)
     num_pictures = len(run.heldout.pictures)
     with run.progress.task(f"evaluating {phase}", num_pictures) as advance:
@@ -60,7 +68,7 @@ def write_summary(run: Run, seconds: Mapping[str, StageSeconds]) -> None:
         "phases": {phase: summarise_phase(found) for phase, found in lines.items()},
         "differences": {
             f"{later} - {earlier}": summarise_difference(lines[later], lines[earlier])
-            for later, earlier in DIFFERENCES
+            for later, earlier in _differences(run)
             if later in lines and earlier in lines
         },
         "seconds": {
@@ -70,6 +78,44 @@ def write_summary(run: Run, seconds: Mapping[str, StageSeconds]) -> None:
         "notes": _notes(run),
     }
     run.log.write_eval(evaluation)
+
+
+def _differences(run: Run) -> tuple[tuple[str, str], ...]:
+    """Which phases are compared: RL with what it started from."""
+    return DIFFERENCES if run.recipe.sft is not None else (("rl", "init"),)
+
+
+def online_scores(run: Run) -> dict[str, float]:
+    """Mean greedy score of some held-out rows of each source: `eval/score` and by source.
+
+    Draws nothing and keeps no gradient, so that training goes on as if it had not been asked.
+    """
+    of_source: dict[str, list[Picture]] = {}
+    for picture in run.heldout.pictures:
+        of_source.setdefault(picture.source, []).append(picture)
+    limit = run.recipe.online_pictures_per_source
+    some = tuple(picture for found in of_source.values() for picture in found[:limit])
+    config = replace(run.recipe.evaluation, num_samples=0)
+    model = run.policy.model
+    was_training = model.training
+    lines = evaluate(
+        run.policy,
+        run.heldout,
+        lambda sample: pose(sample, seed=run.recipe.seed, epoch=0, heldout=True),
+        config,
+        phase="rl",
+        seed=run.recipe.seed,
+        shards=run.shards,
+        pictures=some,
+    )
+    model.train(was_training)
+    scores: dict[str, list[float]] = {}
+    for line in lines:
+        score = line["greedy"]["score"]
+        if score is not None:
+            scores.setdefault("eval/score", []).append(score)
+            scores.setdefault(f"source/{line['source']}/eval/score", []).append(score)
+    return {name: sum(found) / len(found) for name, found in scores.items()}
 
 
 def _notes(run: Run) -> list[str]:

@@ -7,16 +7,22 @@ align -> [evaluate init] -> SFT -> [evaluate sft] -> RL -> [evaluate rl]
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tasks.captions import caption
-from vl.checkpoint import Checkpoint, CheckpointStore, save_model
+from vl.atomic import write_folder
+from vl.checkpoint import Checkpoint, CheckpointStore
 from vl.evaluate import to_answer
 from vl.groups import Group
+from vl.models.minimax_policy import MiniMaxPolicy
+from vl.processes import ALONE, Processes
 from vl.report import render_report
 from vl.rl import RlStage
 from vl.rundir import STAGES, START, GroupLine, Position, read_metrics
@@ -25,11 +31,11 @@ from vl.sft import AlignStage, SftConfig, SftStage
 from vl.stage import Stage, StageSeconds, run_stage
 
 from .data import Dataset
-from .phases import evaluate_phase, write_summary
+from .phases import evaluate_phase, online_scores, write_summary
 from .plan import plan_lines
 from .prepare import Run, Stream, prepare
 from .progress import Progress, quiet_transformers
-from .recipe import Recipe, recipe_to_json
+from .recipe import ModelConfig, Recipe, recipe_to_json
 from .stages import StageCache, content_key, replay_metrics
 
 
@@ -41,8 +47,12 @@ def run_recipe(
     cache_dir: Path,
     resume: bool,
     progress: Progress,
+    processes: Processes = ALONE,
 ) -> Path:
     """Runs every stage that is not yet done and returns the path of the report.
+
+    Args:
+        processes: of several, each computes its share, and the first alone writes into `out`.
 
     Raises:
         RunDirError: `out` is in use and `resume` is False, or there is nothing to resume.
@@ -52,15 +62,21 @@ def run_recipe(
     quiet_transformers()
     checkpoints = CheckpointStore(out / "checkpoints")
     checkpoint = checkpoints.load() if resume else None
+    for note in checkpoint.notes if checkpoint else ():
+        progress.note(note)
     position = (checkpoint.position if checkpoint else START) if resume else None
-    with RunLog(out, resume_at=position) as log:
-        if not resume:
+    with ExitStack() as stack:
+        if not processes.is_main:  # computes its share; what it logs is nobody's
+            out, position = Path(stack.enter_context(TemporaryDirectory())) / "run", None
+        log = stack.enter_context(RunLog(out, resume_at=position))
+        if position is None:
             log.write_config({**recipe_to_json(recipe), "files": dataset.as_json()})
-        run = prepare(recipe, dataset, log, StageCache(cache_dir), checkpoints, progress)
+        parts = (log, StageCache(cache_dir), checkpoints, progress)
+        run = prepare(recipe, dataset, *parts, processes=processes)
         for line in plan_lines(run):
             progress.note(line)
         _Stages(run, checkpoint).run_all()
-    return render_report(out)
+        return render_report(out) if processes.is_main else out
 
 
 @dataclass
@@ -78,30 +94,40 @@ class _Stages:
             run.dataset.key, recipe.seed, content["model"], content["align"], recipe.num_shards
         )
         sft_key = content_key(align_key, content["sft"], content["data"]["sft_weights"])
-        order = run.stream("sft", recipe.data.sft_weights)
         seconds: dict[str, StageSeconds] = {}
 
-        if run.head.labels:
-            seconds["align"] = self._kept_stage(self._align_stage(), align_key)
-        else:
-            run.progress.note("align: left out, no training row says in `objects` what is shown")
+        align = self._align_stage()
+        if align is not None:
+            seconds["align"] = self._kept_stage(align, align_key)
+            align = None  # with its pictures
         evaluate_phase(run, "init")
 
-        seconds["sft"] = self._kept_stage(self._sft_stage(order, recipe.sft, "sft"), sft_key)
-        evaluate_phase(run, "sft")
-        start = {name: value.clone() for name, value in run.policy.model.state_dict().items()}
+        if recipe.sft is not None:
+            order = run.stream("sft", recipe.data.sft_weights)
+            stage = self._sft_stage(order, recipe.sft, "sft")
+            is_new = isinstance(recipe.model, ModelConfig)
+            seconds["sft"] = self._kept_stage(stage, sft_key) if is_new else self._stage(stage)
+            evaluate_phase(run, "sft")
+        start = _copy(run.policy.model.state_dict()) if recipe.control else {}
 
         seconds["rl"] = self._rl()
-        if recipe.control:
+        if recipe.control and recipe.sft is not None:
             run.policy.model.load_state_dict(start)
-            seconds["control"] = self._control(seconds)
-        write_summary(run, seconds)
+            seconds["control"] = self._control(seconds, recipe.sft)
+        if run.processes.is_main:
+            write_summary(run, seconds)
 
-    def _align_stage(self) -> AlignStage:
-        run = self.run
+    def _align_stage(self) -> AlignStage | None:
+        """Stage 1; None where there is nothing to align."""
+        run, recipe = self.run, self.run.recipe
+        head, policy = run.head, run.policy
+        if recipe.align is None or head is None or not isinstance(policy, MiniMaxPolicy):
+            return None
+        if not head.labels:
+            run.progress.note("align: left out, no training row says in `objects` what is shown")
+            return None
         annotated = run.stream("align", run.unannotated)
-        parts = (run.policy, run.head, run.train, annotated)
-        return AlignStage(*parts, run.recipe.align, run.shards)
+        return AlignStage(policy, head, run.train, annotated, recipe.align, run.shards)
 
     def _sft_stage(self, order: Stream, config: SftConfig, name: str) -> SftStage:
         run = self.run
@@ -114,19 +140,22 @@ class _Stages:
         stage = RlStage(
             run.policy, run.train, order, run.pose, recipe.rl, run.shards, seed=recipe.seed
         )
+        for line in stage.describe():
+            run.progress.note(line)
         seconds = self._stage(stage)
         if self._reached("rl"):
             evaluate_phase(run, "rl")
-            save_model(run.policy.model, run.policy.processor, run.log.run_dir / "final")
+            if run.processes.is_main:
+                write_folder(run.log.run_dir / "final", run.policy.save)
         return seconds
 
-    def _control(self, seconds: Mapping[str, StageSeconds]) -> StageSeconds:
+    def _control(self, seconds: Mapping[str, StageSeconds], sft: SftConfig) -> StageSeconds:
         """As many CPU seconds of SFT as RL took, in a fresh order, with a decay of its own."""
         run, recipe = self.run, self.run.recipe
         run.policy.model.requires_grad_(True)
         num_steps = max(1, round(seconds["rl"].cpu_s / self._sft_seconds_per_step()))
         config = replace(
-            recipe.sft, num_steps=num_steps, caption_frac=0.0, schedule=recipe.control_schedule
+            sft, num_steps=num_steps, caption_frac=0.0, schedule=recipe.control_schedule
         )
         order = run.stream("control", recipe.data.sft_weights)
         stage = self._sft_stage(order, config, "control")
@@ -136,7 +165,7 @@ class _Stages:
 
     def _sft_seconds_per_step(self) -> float:
         """CPU seconds of a step at the end of SFT, where no caption is read any more."""
-        lines = read_metrics(self.run.log.run_dir, "sft")
+        lines = self.run.processes.gather(read_metrics(self.run.log.run_dir, "sft"))
         first = lines[max(0, len(lines) - 101)]
         steps = lines[-1]["step"] - first["step"]
         spent = lines[-1]["cpu_s"] - (first["cpu_s"] if steps else 0.0)
@@ -157,7 +186,9 @@ class _Stages:
                     "this run was built on is gone; start again with a new --out"
                 )
             seconds = self._stage(stage)
-            run.cache.save(stage.name, key, run.policy, run.head, seconds, run.log.run_dir)
+            if run.processes.is_main:
+                run.cache.save(stage.name, key, run.policy, run.head, seconds, run.log.run_dir)
+            run.processes.wait()
             return seconds
         run.progress.note(f"{stage.name}: kept from an earlier run ({kept.seconds.wall_s:.0f} s)")
         logged = self.checkpoint.position if self.checkpoint else START
@@ -187,6 +218,8 @@ class _Stages:
                 show(name, step, num_steps, values)
                 if isinstance(stage, RlStage):
                     self._log_groups(stage, step)
+                    for alarm in stage.alarms:
+                        run.progress.note(alarm)
 
             run_stage(
                 stage,
@@ -195,14 +228,25 @@ class _Stages:
                 on_step=on_step,
                 start_step=start_step,
                 spent=spent,
+                measure=self._measure if isinstance(stage, RlStage) else None,
+                processes=run.processes,
+                export=run.policy.save if isinstance(stage, RlStage) else None,
             )
         seconds = self._logged_seconds(stage)
-        run.checkpoints.save(stage.name, stage.num_steps, stage.state_dict(), seconds)
+        if run.processes.is_main:
+            run.checkpoints.save(stage.name, stage.num_steps, stage.state_dict(), seconds)
+        run.processes.wait()
         return seconds
+
+    def _measure(self, step: int) -> Mapping[str, float]:
+        """Held-out scores where they are due."""
+        every = self.run.recipe.evaluate_every
+        return online_scores(self.run) if every and step % every == 0 else {}
 
     def _logged_seconds(self, stage: Stage) -> StageSeconds:
         """Those of the last logged step: a resumed run, which knows no others, counts the same."""
-        last = read_metrics(self.run.log.run_dir, stage.name)[-1]
+        lines = read_metrics(self.run.log.run_dir, stage.name)
+        last = self.run.processes.gather(lines[-1:])[0]
         return StageSeconds(cpu_s=last["cpu_s"], wall_s=last["time_s"])
 
     def _log_groups(self, stage: RlStage, step: int) -> None:
@@ -212,6 +256,10 @@ class _Stages:
         first = step * count % max(len(groups), 1)
         for group in (groups * 2)[first : first + count]:
             self.run.log.log_rollout_group(_group_line(group, step))
+
+
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _is_before(stage: str, position: Position) -> bool:

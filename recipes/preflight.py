@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -20,20 +20,23 @@ from tasks.check import check_files
 from tasks.check_report import PROBLEMS_SHOWN, CheckReport
 from vl.align import DenseHead, dense_labels
 from vl.checkpoint import CheckpointStore
-from vl.models.minimax_vl import MiniMaxVLConfig
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.rl import TooManyUnscored
 from vl.runlog import RunLog
 
 from .data import Dataset, prepare_data
-from .evaluation import load_policy
+from .load import load_policy
 from .preflight_cost import measure_cost
 from .preflight_findings import Finding, judge_cost, judge_spread, judge_tokens
 from .preflight_spread import SourceSpread, sample_spread
 from .preflight_tokens import Lengths, TokenCounts, count_tokens
 from .prepare import prepare
 from .progress import Progress, quiet_transformers, show
-from .recipe import Recipe
+from .recipe import ModelConfig, Recipe
 from .stages import StageCache
+
+if TYPE_CHECKING:
+    from vl.models.minimax_vl import MiniMaxVLConfig
 
 EXIT_WRONG = 2
 
@@ -108,7 +111,17 @@ def _measure(
     progress: Progress,
 ) -> Iterator[Finding]:
     """Findings as they are made, so that those before an error are kept; prints the table."""
+    if not isinstance(recipe.model, ModelConfig) or recipe.sft is None:
+        raise ValueError(
+            f"--check: found {recipe.name}, which goes on from a saved model; beyond its rows, "
+            "only runs of new models with an SFT can be checked. Start it with --smoke instead"
+        )
     policy = load_policy(model) if model else None
+    if policy is not None and not isinstance(policy, MiniMaxPolicy):
+        raise ValueError(
+            f"--model: {model} holds a {type(policy.model).__name__}; a run of a new MiniMax-VL is "
+            "checked with weights of one"
+        )
     if policy:
         size = policy.model.config.vision_config.image_size
         recipe = replace(recipe, model=replace(recipe.model, image_size_px=size))
@@ -118,8 +131,9 @@ def _measure(
         run = prepare(recipe, dataset, *parts, progress)
         if policy:
             run.policy = policy
-            config = cast("MiniMaxVLConfig", policy.model.config)
-            run.head = DenseHead(config, dense_labels(run.train.pictures))
+            run.head = DenseHead(
+                cast("MiniMaxVLConfig", policy.model.config), dense_labels(run.train.pictures)
+            )
         progress.note("counting tokens")
         counts = count_tokens(run)
         yield from judge_tokens(run, counts)

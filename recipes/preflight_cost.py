@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tasks.captions import caption
 from tasks.prompts import pose
-from vl.corpus import Corpus
 from vl.evaluate import evaluate
+from vl.models.minimax_policy import MiniMaxPolicy
 from vl.optim import Optimizers
 from vl.rl import VISION_PARTS, RlStage
 from vl.sft import AlignStage, SftStage
@@ -74,14 +74,16 @@ def measure_cost(run: Run) -> Cost:
     before = _peak_bytes()
     stages: list[AlignStage | SftStage] = []
     times: dict[str, Part] = {}
-    parts = (run.policy, run.head, run.train)
-    if run.head.labels:  # else a run leaves this stage out
+    policy, head, sft = run.policy, run.head, recipe.sft
+    assert isinstance(policy, MiniMaxPolicy) and head is not None and sft is not None
+    parts = (policy, head, run.train)
+    if head.labels and recipe.align is not None:  # else a run leaves this stage out
         order = run.stream("align", run.unannotated)
         stages.append(AlignStage(*parts, order, recipe.align, run.shards))
         times["align"] = Part(seconds=_second_step(stages[-1]), times=recipe.align.num_steps)
     order = run.stream("sft", recipe.data.sft_weights)
-    stages.append(SftStage(*parts, order, run.pose, caption, recipe.sft, run.shards))
-    times["sft"] = Part(seconds=_second_step(stages[-1]), times=recipe.sft.num_steps)
+    stages.append(SftStage(*parts, order, run.pose, caption, sft, run.shards))
+    times["sft"] = Part(seconds=_second_step(stages[-1]), times=sft.num_steps)
     order = run.stream("rl", recipe.data.rl_weights)
     rl_parts = (run.policy, run.train, order, run.pose, recipe.rl, run.shards)
     rl = RlStage(*rl_parts, seed=recipe.seed)
@@ -133,22 +135,23 @@ def _evaluations(run: Run) -> Part:
     config, corpus, seed = run.recipe.evaluation, run.heldout, run.recipe.seed
     size = min(_PICTURES_PER_SHARD, config.pictures_per_batch)
     pictures = corpus.pictures[: size * run.shards.num_shards]
-    some = Corpus(pictures=pictures)
     start = time.perf_counter()
     evaluate(
         run.policy,
-        some,
+        corpus,
         lambda sample: pose(sample, seed=seed, epoch=0, heldout=True),
         replace(config, pictures_per_batch=size),
         phase="init",
         seed=seed,
         shards=run.shards,
+        pictures=pictures,
     )
+    num_rows = sum(len(picture.samples) for picture in pictures)
     seconds = time.perf_counter() - start
     per_row = 1 + config.num_samples
     num_whole = 3 if run.recipe.control else 2  # sft, rl, control; init is greedy only
     return Part(
-        seconds=seconds / (some.num_samples * per_row),
+        seconds=seconds / (num_rows * per_row),
         times=corpus.num_samples * (1 + num_whole * per_row),
         unit="answers",
     )

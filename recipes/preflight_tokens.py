@@ -55,6 +55,7 @@ class TokenCounts:
 def count_tokens(run: Run) -> TokenCounts:
     """Lengths of all rows as the trainer reads them, and image tokens of a picture a source."""
     policy, recipe = run.policy, run.recipe
+    assert isinstance(policy, MiniMaxPolicy)  # of a new model
     written, given = _image_tokens(policy, run.train)
     around = len(policy.text.opening) + given + len(policy.text.header)
     prompts: dict[str, list[int]] = defaultdict(list)

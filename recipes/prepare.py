@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -26,13 +27,16 @@ from vl.models.minimax_vl import (
     build_tokenizer,
 )
 from vl.parallel import Shards
+from vl.policy import Policy
+from vl.processes import ALONE, Processes
 from vl.runlog import RunLog
 from vl.seeds import derive_seed
 from vl.sft import Draw
 
 from .data import Dataset
+from .load import load_policy
 from .progress import Progress
-from .recipe import Recipe
+from .recipe import ModelConfig, Recipe, SavedModelConfig
 from .stages import StageCache
 
 
@@ -68,13 +72,15 @@ class Run:
     train: Corpus
     train_keys: tuple[ImageKey, ...]
     heldout: Corpus
-    policy: MiniMaxPolicy
-    head: DenseHead
+    policy: Policy
+    head: DenseHead | None
+    """Of new models, for stage 1 and its loss in stage 2."""
     log: RunLog
     cache: StageCache
     checkpoints: CheckpointStore
     progress: Progress
     shards: Shards
+    processes: Processes
 
     def stream(self, name: str, weights: Mapping[str, float]) -> Stream:
         """The picture order of one stage."""
@@ -101,8 +107,10 @@ def prepare(
     cache: StageCache,
     checkpoints: CheckpointStore,
     progress: Progress,
+    *,
+    processes: Processes = ALONE,
 ) -> Run:
-    """Reads the rows and builds a new model.
+    """Reads the rows and builds a new model, or loads the one to go on from.
 
     Raises:
         DataSpecError: a row that cannot be read.
@@ -115,9 +123,18 @@ def prepare(
         heldout = build_corpus(group_by_image(dataset.heldout()).values())
         advance(1)
     torch.manual_seed(derive_seed(recipe.seed, "init", 0))
-    policy = build_policy(recipe, train)
-    config = cast("MiniMaxVLConfig", policy.model.config)
-    head = DenseHead(config, dense_labels(train.pictures))
+    head = None
+    if isinstance(recipe.model, SavedModelConfig):
+        policy = load_policy(
+            Path(recipe.model.path),
+            dtype=recipe.model.dtype,
+            lora=recipe.model.lora,
+            gradient_checkpointing=recipe.model.gradient_checkpointing,
+        )
+    else:
+        policy = build_policy(recipe.model, train)
+        head = DenseHead(policy.model.config, dense_labels(train.pictures))
+    processes.broadcast(policy.model.state_dict().values())
     keys = tuple(train_groups)
     return Run(
         recipe,
@@ -131,18 +148,18 @@ def prepare(
         cache,
         checkpoints,
         progress,
-        Shards(recipe.num_shards),
+        Shards(recipe.num_shards, processes),
+        processes,
     )
 
 
-def build_policy(recipe: Recipe, train: Corpus) -> MiniMaxPolicy:
+def build_policy(model: ModelConfig, train: Corpus) -> MiniMaxPolicy:
     """A new model whose tokenizer knows the words of the training rows."""
     texts: set[str] = {f" {wording}" for wording in POOL}
     for picture in train.pictures:
         for sample in picture.samples:
             texts |= {question(sample), sample.reward.ground_truth}
         texts |= set(caption(picture.samples[0]) or ())
-    model = recipe.model
     tokenizer = build_tokenizer(texts, coordinate_bins=model.coordinate_bins)
     image_token = tokenizer.convert_tokens_to_ids("<image>")
     assert isinstance(image_token, int)

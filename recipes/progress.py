@@ -15,8 +15,9 @@ _PLAIN_LINES_PER_STAGE = 20
 class Progress:
     """Bars on a terminal; a plain line now and then elsewhere."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        """Args: quiet: shows nothing, as all but the first of several processes."""
+        self.console = console or Console(stderr=True, quiet=quiet)
 
     def note(self, text: str) -> None:
         """One line of plain text."""

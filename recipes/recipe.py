@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +13,7 @@ from data_specs import shorten
 from verifiers import Scoring, read_scoring
 from vl.algorithms import Algorithm, algorithm
 from vl.evaluate import EvalConfig
+from vl.lora import LoraConfig
 from vl.optim import Schedule
 from vl.rl import RlConfig
 from vl.sft import AlignConfig, SftConfig
@@ -72,6 +73,20 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SavedModelConfig:
+    """A trained image-text-to-text model to go on from."""
+
+    path: str
+    """Folder or hub name that transformers loads, or a finished run's directory."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the weights; auto = as saved."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters instead of the weights; they are added in when the run ends."""
+    gradient_checkpointing: bool = False
+    """Compute layers again in the backward pass, for memory; prompts are then not shared."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that decides a run."""
 
@@ -81,18 +96,31 @@ class Recipe:
     """Parts of every batch, computed side by side on as many cores; they decide the order of sums
     and the random streams, so keep the number to repeat a run."""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    align: AlignConfig = AlignConfig()
-    sft: SftConfig = SftConfig()
+    model: ModelConfig | SavedModelConfig = ModelConfig()
+    """A new MiniMax-VL, or a model to go on from."""
+    align: AlignConfig | None = AlignConfig()
+    """Stage 1, for new models; None = left out."""
+    sft: SftConfig | None = SftConfig()
+    """Stage 2; None = left out."""
     rl: RlConfig = RlConfig()
     control: bool = True
     """Also spend RL's seconds on more SFT, for comparison."""
     control_schedule: Schedule = Schedule(warmup_steps=30, decay_frac=0.6)
     """The control's learning rate: it is let down to zero, as RL's is."""
     evaluation: EvalConfig = EvalConfig()
+    evaluate_every: int = 0
+    """RL steps between evaluations of some held-out rows during the run; 0 = none."""
+    online_pictures_per_source: int = 8
+    """Held-out pictures of each source in those."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, SavedModelConfig) and self.align is not None:
+            raise RecipeError("align: stage 1 is for new models; set it to null for a saved one")
+        if self.control and self.sft is None:
+            raise RecipeError("control: found true without sft, which it goes on with; set false")
         for name, stage in (("align", self.align), ("sft", self.sft), ("rl", self.rl)):
+            if stage is None:
+                continue
             if stage.num_steps < 1 or stage.pictures_per_step < 1:
                 raise RecipeError(
                     f"{name}: num_steps {stage.num_steps!r} and pictures_per_step "

@@ -19,8 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vl.align import DenseHead
-from vl.checkpoint import save_model
-from vl.models.minimax_policy import MiniMaxPolicy
+from vl.policy import Policy
 from vl.rundir import read_metrics
 from vl.stage import StageSeconds
 
@@ -52,7 +51,7 @@ class StageCache:
         return self.folder / f"{stage}-{key}"
 
     def load(
-        self, stage: str, key: str, policy: MiniMaxPolicy, head: DenseHead
+        self, stage: str, key: str, policy: Policy, head: DenseHead | None
     ) -> KeptStage | None:
         """Restores weights in place; None if no such stage is kept."""
         path = self.path(stage, key)
@@ -61,7 +60,8 @@ class StageCache:
         content = json.loads((path / "done.json").read_text(encoding="utf-8"))
         weights = torch.load(path / "weights.pt", weights_only=True)
         policy.model.load_state_dict(weights["model"])
-        head.load_state_dict(weights["head"])
+        if head is not None:
+            head.load_state_dict(weights["head"])
         seconds = StageSeconds(cpu_s=content["cpu_s"], wall_s=content["wall_s"])
         return KeptStage(seconds, content["metrics"])
 
@@ -69,8 +69,8 @@ class StageCache:
         self,
         stage: str,
         key: str,
-        policy: MiniMaxPolicy,
-        head: DenseHead,
+        policy: Policy,
+        head: DenseHead | None,
         seconds: StageSeconds,
         run_dir: Path,
     ) -> None:
@@ -78,9 +78,10 @@ class StageCache:
         path = self.path(stage, key)
         part = path.with_name(path.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        save_model(policy.model, policy.processor, part)
+        policy.save(part)
         torch.save(
-            {"model": policy.model.state_dict(), "head": head.state_dict()}, part / "weights.pt"
+            {"model": policy.model.state_dict(), "head": head.state_dict() if head else {}},
+            part / "weights.pt",
         )
         content = {
             "cpu_s": seconds.cpu_s,

@@ -1,10 +1,13 @@
 """Settings of the whole test set, and the one finished run that several tests look at."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a name that is no folder is refused at once, not after retries
 
 torch.set_num_threads(1)
 

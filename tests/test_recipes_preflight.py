@@ -19,6 +19,7 @@ from recipes.prepare import Run
 from recipes.recipe import Recipe
 from tasks.check import check_files
 from vl.parallel import Shards
+from vl.processes import ALONE
 
 
 def check(out, cache, *words):
@@ -60,7 +61,7 @@ def test_given_weights_and_a_limit_too_small_for_references(tmp_path, smoke_run,
     ("words", "said"),
     [
         (["--resume"], "leave --resume out"),
-        (["--model", "absent"], "found no saved model in absent"),
+        (["--model", "absent"], "absent is no folder here"),
         (["--rl.sampling.num_rollouts", "1"], "sample at least 2 a prompt"),
     ],
 )
@@ -111,7 +112,8 @@ COUNTS = TokenCounts(
 def wrong(counts):
     corpus = corpus_of(1)
     parts = (None, None, None, None)  # no log, cache, checkpoints, progress
-    run = Run(Recipe(name="r"), None, corpus, (), corpus, tiny_policy(), None, *parts, Shards(1))
+    made = (Recipe(name="r"), None, corpus, (), corpus, tiny_policy(), None, *parts)
+    run = Run(*made, Shards(1), ALONE)
     return {f.name: str(f.problems[0]) for f in judge_tokens(run, counts) if f.problems}
 
 

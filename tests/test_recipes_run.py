@@ -125,7 +125,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
     said = capsys.readouterr().err
     assert f"stopped after step {step} of" in said
     assert f"continue with: vl train --out {out} --cache {cache} --resume" in said
-    assert [path.name for path in (out / "checkpoints").iterdir()] == [f"{name}-{step}.pt"]
+    assert (out / "checkpoints" / f"{name}-{step}.pt").is_file()
     assert numbers(out) != numbers(straight)
 
     assert main(["train", "--out", str(out), "--cache", str(cache), "--resume"]) == 0
@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
 def test_a_stop_within_the_last_evaluation_repeats_no_step(straight, tmp_path, monkeypatch):
     out, cache = tmp_path / "run", straight.parent / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr("recipes.pipeline.save_model", _interrupt)
+        patch.setattr("recipes.pipeline.write_folder", _interrupt)
         assert train(out, cache, *SMALL) == 130
     monkeypatch.setattr(RlStage, "run_step", lambda *_: pytest.fail("RL is repeated"))
     assert main(["train", "--out", str(out), "--cache", str(cache), "--resume"]) == 0

@@ -89,7 +89,9 @@ def test_a_corpus_holds_each_picture_once_with_its_rows():
 def test_other_sizes_are_squashed():
     large = Image.effect_noise((100, 60), 80).convert("RGB")
     expected = large.resize((SIZE_PX, SIZE_PX), Image.Resampling.BICUBIC)
-    assert POLICY.encode([large]).pixels.flatten().tolist() == list(expected.tobytes())
+    found = POLICY.encode([large]).pixels[0].int()
+    difference = (found - torch.tensor(list(expected.tobytes())).view(found.shape)).abs()
+    assert difference.max() <= 2  # of 255: the resizers round otherwise
 
 
 @pytest.mark.parametrize("count", [0, 2])

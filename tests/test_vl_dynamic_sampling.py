@@ -88,3 +88,11 @@ def test_callers_mistakes_are_named():
         SamplingPlan(0, None)
     with pytest.raises(ValueError, match="the data has run out"):
         SamplingPlan(1, None).feed([], [])
+
+
+def test_the_last_draw_keeps_to_the_limit():
+    # 2 of 3 kept: 2 drawn for the missing one, then 3 are hoped for but only 1 is left of 6
+    plan, asked = play(
+        3, [GOOD, GOOD, FLAT, FLAT, FLAT, FLAT], DynamicSampling(max_extra_batches=1)
+    )
+    assert asked == [3, 2, 1] and plan.kept == [0, 1]

@@ -7,7 +7,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from recipes.orsta_tiny import orsta_tiny
 from recipes.prepare import build_policy
-from vl.checkpoint import save_model
+from vl.atomic import write_folder
 from vl.corpus import Corpus
 from vl.models.minimax_vl import MiniMaxVLConfig, MiniMaxVLTextConfig
 
@@ -149,7 +149,7 @@ def test_expand_repeats_each_row_next_to_itself_and_select_takes_rows():
 @torch.no_grad()
 def test_a_saved_model_comes_back_through_the_auto_classes(tmp_path):
     batch = inputs(*QUESTIONS)
-    save_model(MODEL, PROCESSOR, tmp_path / "model")
+    write_folder(tmp_path / "model", POLICY.save)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
     processor = AutoProcessor.from_pretrained(tmp_path / "model")
     texts = [TEXT.format(question) for question in QUESTIONS]
@@ -162,11 +162,11 @@ def test_a_saved_model_comes_back_through_the_auto_classes(tmp_path):
 
 
 def test_a_failed_save_leaves_the_earlier_model(tmp_path, monkeypatch):
-    save_model(MODEL, PROCESSOR, tmp_path / "model")
+    write_folder(tmp_path / "model", POLICY.save)
     before = sorted(path.name for path in (tmp_path / "model").iterdir())
     monkeypatch.setattr(type(PROCESSOR), "save_pretrained", lambda self, path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        save_model(MODEL, PROCESSOR, tmp_path / "model")
+        write_folder(tmp_path / "model", POLICY.save)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == before
 
 

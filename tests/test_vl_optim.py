@@ -9,6 +9,7 @@ from vl.optim import (
     AdamWConfig,
     Muon,
     MuonConfig,
+    NonFiniteGradient,
     Optimizers,
     Schedule,
     is_block_matrix,
@@ -111,6 +112,26 @@ def test_a_schedule_without_warm_up_or_decay_is_constant():
     assert [schedule.factor(step / 3, step) for step in range(4)] == [1.0] * 4
 
 
+def test_the_usual_schedules_are_settings_of_one():
+    linear = Schedule(warmup_steps=0, decay_frac=1.0)
+    cosine = Schedule(warmup_steps=0, decay_frac=1.0, shape="cosine")
+    floor = Schedule(warmup_steps=0, decay_frac=1.0, shape="cosine", min_factor=0.1)
+    points = (0.0, 0.25, 0.5, 1.0)
+    assert [linear.factor(p, 9) for p in points] == pytest.approx([1.0, 0.75, 0.5, 0.0])
+    assert [cosine.factor(p, 9) for p in points] == pytest.approx([1.0, 0.8535534, 0.5, 0.0])
+    assert [floor.factor(p, 9) for p in points] == pytest.approx([1.0, 0.8681981, 0.55, 0.1])
+    late = Schedule(warmup_steps=0, decay_frac=0.5, shape="cosine")
+    assert [late.factor(p, 9) for p in (0.4, 0.5, 0.75)] == pytest.approx([1.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"warmup_steps": -1}, {"decay_frac": 1.5}, {"decay_frac": -0.1}, {"min_factor": 2.0}]
+)
+def test_schedules_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match="Schedule"):
+        Schedule(**wrong)
+
+
 def test_factors_scale_the_base_rates_and_do_not_pile_up():
     both = Optimizers(tiny_policy().model, MuonConfig(lr=0.02, adamw_lr=0.004))
     assert both.set_factor(0.5) == pytest.approx(0.01)
@@ -136,7 +157,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_changes_nothing(value):
     before = model.weight.detach().clone()
     one = Optimizers(model, AdamWConfig())
     model.weight.grad = torch.tensor([[value, 1.0]])
-    with pytest.raises(FloatingPointError, match=r"gradient norm is (nan|inf): lower the learning"):
+    with pytest.raises(NonFiniteGradient, match=r"gradient norm is (nan|inf): lower the learning"):
         one.step(1.0)
     assert torch.equal(model.weight.detach(), before) and model.weight.grad is None
 

@@ -11,14 +11,14 @@ from tiny_vl import corpus_of, judge_by_length, pose, stream_of, tiny_policy
 from vl import groups as groups_module
 from vl.align import DenseHead, dense_labels
 from vl.checkpoint import CheckpointStore
-from vl.optim import AdamWConfig, MuonConfig, Schedule
+from vl.optim import AdamWConfig, MuonConfig, NonFiniteGradient, Schedule
 from vl.parallel import Shards
 from vl.rl import RlConfig, RlStage
 from vl.rollout import SamplingConfig
 from vl.rundir import START, read_metrics
 from vl.runlog import RunLog
 from vl.sft import AlignConfig, AlignStage, SftConfig, SftStage
-from vl.stage import Interrupted, StageSeconds, run_stage
+from vl.stage import EarlyStop, Interrupted, StageSeconds, run_stage
 
 TIMES = {"time_s", "cpu_s", "seconds/rollout", "seconds/score", "seconds/update", "tokens_per_s"}
 OBJECTS = json.dumps([{"bbox_2d": [0, 0, 500, 500], "label": "dog"}])
@@ -84,13 +84,34 @@ def test_every_step_is_logged_and_shown_once(tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_checkpoints_come_at_intervals_and_only_the_newest_is_kept(tmp_path):
-    run(Counter(), tmp_path, checkpoint_every=2)
+def test_checkpoints_come_at_intervals_and_only_the_newest_are_kept(tmp_path):
+    run(Counter(num_steps=8), tmp_path, checkpoint_every=2)
     store = CheckpointStore(tmp_path / "checkpoints")
-    assert [path.name for path in store.folder.iterdir()] == ["sft-4.pt"]
+    assert {path.name for path in store.folder.iterdir()} == {"sft-4.pt", "sft-6.pt"}
     found = store.load()
-    assert found is not None and found.position == store.position() == ("sft", 4)
-    assert found.state == {"total": 6}
+    assert found is not None and found.position == store.position() == ("sft", 6)
+    assert found.state == {"total": 15} and found.notes == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_number_that_is_none_stops_the_run_and_keeps_the_checkpoint_before(value, tmp_path):
+    class Diverges(Counter):
+        def run_step(self, step):
+            return super().run_step(step) | ({"reward": value} if step == 4 else {})
+
+    with pytest.raises(EarlyStop, match=f"in step 5 of 6 of stage sft: reward is {value}") as one:
+        run(Diverges(), tmp_path, checkpoint_every=2)
+    assert "the checkpoint of sft step 4 is kept" in str(one.value)
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_the_first_checkpoint(tmp_path):
+    class Diverges(Counter):
+        def run_step(self, step):
+            raise NonFiniteGradient("gradient norm is nan")
+
+    with pytest.raises(EarlyStop, match=r"step 1 of 6 .*norm is nan; there is no checkpoint yet"):
+        run(Diverges(), tmp_path)
 
 
 def test_without_a_checkpoint_a_run_resumes_at_its_start(tmp_path):
@@ -127,7 +148,7 @@ def test_a_crash_while_saving_leaves_the_earlier_checkpoint(tmp_path, monkeypatc
     store = CheckpointStore(tmp_path)
     seconds = StageSeconds(cpu_s=1.0, wall_s=2.0)
     store.save("sft", 2, {"total": 1}, seconds)
-    monkeypatch.setattr("vl.checkpoint.os.replace", lambda *paths: 1 / 0)
+    monkeypatch.setattr("vl.atomic.os.replace", lambda *paths: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.save("sft", 4, {"total": 6}, seconds)
     assert store.position() == ("sft", 2)

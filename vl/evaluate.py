@@ -46,6 +46,7 @@ def evaluate(
     seed: int,
     shards: Shards,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    pictures: Sequence[Picture] | None = None,
 ) -> list[EvalLine]:
     """One line a held-out row, in the order of the corpus.
 
@@ -53,12 +54,13 @@ def evaluate(
         seed: the samples derive from it and the batch's position, not from the phase, so that two
             phases differ by their weights alone.
         on_batch: called with (pictures done, pictures in all).
+        pictures: of the corpus, to be asked about; None = all.
     """
     policy.model.eval()
     size = config.pictures_per_batch
+    asked = corpus.pictures if pictures is None else tuple(pictures)
     batches = [
-        _Batch(corpus.pictures[start : start + size], pose, start)
-        for start in range(0, len(corpus.pictures), size)
+        _Batch(asked[start : start + size], pose, start) for start in range(0, len(asked), size)
     ]
 
     sight = Sight(policy, corpus, limit_bytes=0)  # each picture is seen once a phase
@@ -71,7 +73,7 @@ def evaluate(
         some = batches[first : first + shards.num_shards]
         for batch, answers in zip(some, shards.map(answer, some), strict=True):
             lines += batch.judge(answers, config, phase)
-            on_batch(batch.start + len(batch.pictures), len(corpus.pictures))
+            on_batch(batch.start + len(batch.pictures), len(asked))
     return lines
 
 

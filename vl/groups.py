@@ -10,6 +10,7 @@ from verifiers import ScoreContext, Scoring, Verdict, score_with
 
 from .advantages import AdvantageConfig, group_advantages
 from .overlong import OverlongPenalty, overlong_penalty
+from .processes import ALONE, Processes
 from .rollout import Rollout
 
 
@@ -40,10 +41,16 @@ def judge(
     context: ScoreContext,
     config: AdvantageConfig,
     overlong: OverlongPenalty | None = None,
+    *,
+    processes: Processes = ALONE,
 ) -> list[Group]:
-    """A group for each sample asked, in order; advantages are of rewards less length penalties."""
+    """A group for each sample asked, in order; advantages are of rewards less length penalties.
+
+    Each of several processes judges its part, and all get every verdict.
+    """
     items = [(one.sample, rollout.text) for one in asked for rollout in one.rollouts]
-    verdicts = iter(score_with(scoring, items, context))
+    mine = [items[position] for position in processes.own(len(items))]
+    verdicts = iter(processes.gather(score_with(scoring, mine, context)))
     groups: list[Group] = []
     for one in asked:
         judged = [next(verdicts) for _ in one.rollouts]

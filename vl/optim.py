@@ -6,14 +6,17 @@ arXiv 1711.05101; betas and eps of the RL default as in the MiniMax-M1 report, s
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .parts import BASE_RATES, OTHER, PartRates, Prefixes, part_of
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -45,18 +48,43 @@ OptimizerConfig = AdamWConfig | MuonConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Linear warm-up, constant, linear decay to zero; a factor on the learning rate."""
+    """Linear warm-up, constant, then a fall; a factor on every learning rate.
+
+    `decay_frac` 0 is constant after the warm-up, 1 falls all the way, as the usual linear and
+    cosine schedules do.
+    """
 
     warmup_steps: int = 10
     decay_frac: float = 0.3
-    """Share of the run, at its end, over which the rate falls linearly; 0 = constant to the end."""
+    """Share of the run, at its end, over which the rate falls; 0 = constant to the end."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """How it falls: straight, or as half a wave of the cosine."""
+    min_factor: float = 0.0
+    """Factor that it falls to, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Refuses settings out of range."""
+        if self.warmup_steps < 0 or not 0.0 <= self.decay_frac <= 1.0:
+            raise ValueError(
+                f"Schedule: found warmup_steps {self.warmup_steps!r} and decay_frac "
+                f"{self.decay_frac!r}; steps are 0 or more, a share is in [0, 1]"
+            )
+        if not 0.0 <= self.min_factor <= 1.0:
+            raise ValueError(f"Schedule.min_factor: found {self.min_factor!r}; use 0 to 1")
 
     def factor(self, progress: float, step: int) -> float:
         """Factor in [0, 1] for 0-based `step` at `progress` in [0, 1] of the run."""
         warm = min(1.0, (step + 1) / max(self.warmup_steps, 1))
         if self.decay_frac <= 0.0:
             return warm
-        return warm * min(1.0, max(0.0, (1.0 - progress) / self.decay_frac))
+        left = min(1.0, max(0.0, (1.0 - progress) / self.decay_frac))
+        if self.shape == "cosine":
+            left = 0.5 - 0.5 * math.cos(math.pi * left)
+        return warm * (self.min_factor + (1.0 - self.min_factor) * left)
+
+
+class NonFiniteGradient(FloatingPointError):
+    """A gradient is no number; nothing was changed by it."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -66,8 +94,10 @@ class Muon(torch.optim.Optimizer):
     parameters (experts) count as separate matrices.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], config: MuonConfig) -> None:
-        super().__init__(list(params), {"lr": config.lr})
+    def __init__(
+        self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], config: MuonConfig
+    ) -> None:
+        super().__init__(params, {"lr": config.lr})
         self.config = config
 
     @torch.no_grad()
@@ -116,35 +146,79 @@ def orthogonalise(
 
 
 class Optimizers:
-    """One or two optimizers driven as one; `set_factor` scales every base learning rate."""
+    """One or two optimizers driven as one; `set_factor` scales every base learning rate.
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    Args:
+        parts: part -> leading pieces of parameter names (`Policy.parts`); each part then has
+            parameter groups, and a gradient norm, of its own. None = one group an optimizer.
+        part_rates: peak rates of single parts. Muon's matrices take them; AdamW beside it is scaled
+            by as much.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: OptimizerConfig,
+        *,
+        parts: Prefixes | None = None,
+        part_rates: PartRates = BASE_RATES,
+    ) -> None:
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not trained:
             raise ValueError("no parameter is trained: every part of the model is frozen")
+        if parts is None and part_rates != BASE_RATES:
+            raise ValueError(f"Optimizers: found {part_rates!r} without `parts` to apply it to")
         self.params = [p for _, p in trained]
+        self.part_norms: dict[str, float] = {}
+        """Gradient norm of each part in the last step, before clipping; empty without `parts`."""
+        self._by_part: dict[str, list[nn.Parameter]] = {}
+        for name, param in trained:
+            part = OTHER if parts is None else part_of(name, parts)
+            self._by_part.setdefault(part, []).append(param)
+        self._has_parts = parts is not None
+        self._part_of = {id(p): part for part, ps in self._by_part.items() for p in ps}
         self.parts: list[torch.optim.Optimizer] = []
         if isinstance(config, MuonConfig):
             matrices = [p for name, p in trained if is_block_matrix(name, p)]
             rest = [p for name, p in trained if not is_block_matrix(name, p)]
             if matrices:
-                self.parts.append(Muon(matrices, config))
+                self.parts.append(Muon(self._groups(matrices, config.lr, part_rates, 1.0), config))
             if rest:
-                adamw = torch.optim.AdamW(
-                    rest, lr=config.adamw_lr, betas=config.adamw_betas, weight_decay=0.0
+                ratio = config.adamw_lr / config.lr
+                groups = self._groups(rest, config.adamw_lr, part_rates, ratio)
+                self.parts.append(
+                    torch.optim.AdamW(groups, betas=config.adamw_betas, weight_decay=0.0)
                 )
-                self.parts.append(adamw)
         else:
             self.parts.append(
                 torch.optim.AdamW(
-                    self.params,
-                    lr=config.lr,
+                    self._groups(self.params, config.lr, part_rates, 1.0),
                     betas=config.betas,
                     eps=config.eps,
                     weight_decay=config.weight_decay,
                 )
             )
         self._base = [[group["lr"] for group in part.param_groups] for part in self.parts]
+
+    def _groups(
+        self, params: list[nn.Parameter], lr: float, part_rates: PartRates, ratio: float
+    ) -> list[dict[str, Any]]:
+        """Parameter groups by part, in the order of the model."""
+        by_part: dict[str, list[nn.Parameter]] = {}
+        for param in params:
+            by_part.setdefault(self._part_of[id(param)], []).append(param)
+        own = {part: part_rates.of(part) for part in by_part}
+        rates = {part: lr if rate is None else rate * ratio for part, rate in own.items()}
+        return [{"params": found, "lr": rates[part]} for part, found in by_part.items()]
+
+    @property
+    def rates(self) -> dict[str, list[float]]:
+        """Peak learning rates of each part that trains, for `vl.parts.training_table`."""
+        found: dict[str, list[float]] = {}
+        for part, rates in zip(self.parts, self._base, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                found.setdefault(self._part_of[id(group["params"][0])], []).append(rate)
+        return found
 
     def set_factor(self, factor: float) -> float:
         """Scales all learning rates; returns the first group's."""
@@ -154,17 +228,24 @@ class Optimizers:
         return self.parts[0].param_groups[0]["lr"]
 
     def step(self, max_grad_norm: float) -> float:
-        """Clips the gradient's norm, updates, clears; returns the norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.params, max_grad_norm)
+        """Clips the gradient's norm, updates, clears; returns the norm before clipping.
+
+        Raises:
+            NonFiniteGradient: the norm is no number; the gradients are dropped, nothing changed.
+        """
+        norms = {part: _norm(params) for part, params in self._by_part.items()}
+        norm = torch.linalg.vector_norm(torch.stack(list(norms.values())))
         if not torch.isfinite(norm):
             self.zero_grad()
-            raise FloatingPointError(
-                f"gradient norm is {norm.item()}: lower the learning rate or resume from the "
-                "checkpoint before this step"
+            raise NonFiniteGradient(
+                f"gradient norm is {norm.item()}{_where(norms)}: lower the learning rate or resume "
+                "from the checkpoint before this step"
             )
+        nn.utils.clip_grads_with_norm_(self.params, max_grad_norm, norm)
         for part in self.parts:
             part.step()
         self.zero_grad()
+        self.part_norms = {p: float(n) for p, n in norms.items()} if self._has_parts else {}
         return float(norm)
 
     def zero_grad(self) -> None:
@@ -180,6 +261,17 @@ class Optimizers:
         """Restores what `state_dict` gave."""
         for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(state)
+
+
+def _norm(params: Sequence[nn.Parameter]) -> Tensor:
+    """Norm of all gradients that there are."""
+    return nn.utils.get_total_norm([p.grad for p in params if p.grad is not None])
+
+
+def _where(norms: Mapping[str, Tensor]) -> str:
+    """The parts whose norm is no number, in words."""
+    bad = [part for part, norm in norms.items() if not torch.isfinite(norm) and part != OTHER]
+    return f" in {', '.join(bad)}" if bad else ""
 
 
 def is_block_matrix(name: str, param: Tensor) -> bool:

@@ -81,6 +81,11 @@ class Policy(Protocol):
         """Leading pieces of parameter names for each of PARTS; together they name every one."""
         ...
 
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Tokens that sampling never draws; log-probs are normalised without them."""
+        ...
+
     def encode(self, images: Sequence[Image.Image]) -> Any:
         """The `Pixels` of one entry: what the image processor makes of its pictures."""
         ...
@@ -146,5 +151,5 @@ class Policy(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes model and processor into a new folder, in transformers' layout."""
+        """Writes model, adapters added in, and processor in transformers' layout."""
         ...

@@ -21,6 +21,7 @@ from verifiers import IouRule, PoolScoring, ScoreContext, Scoring, StagedIou
 from .advantages import AdvantageConfig
 from .corpus import Corpus, Pose
 from .dynamic_sampling import DynamicSampling, Judged, SamplingPlan
+from .endpoint import Ask, EndpointConfig, EndpointSampler
 from .groups import Asked, Group, judge
 from .losses import CispoConfig, PolicyLossConfig
 from .metrics import step_metrics
@@ -29,10 +30,11 @@ from .overlong import OverlongPenalty, overlong_penalty
 from .parallel import Shards
 from .parts import BASE_RATES, PartRates, freeze, training_table
 from .policy import Policy, Question
-from .rollout import SamplingConfig, sample_rollouts
+from .reference import reference_of
+from .rollout import Rollout, SamplingConfig, sample_rollouts
 from .rollout_correction import RolloutCorrection
 from .rollout_match import MatchLimits, alarm_text
-from .seeds import generator_for
+from .seeds import derive_seed, generator_for
 from .sft import Draw, PictureStream
 from .sight import Sight
 from .update import PolicyUpdate, needs_reference
@@ -62,6 +64,8 @@ class RlConfig:
     pictures_per_micro_batch: int = 0
     """Pictures computed at once in a shard, for memory; 0 = all of the shard's. Changes only the
     order of sums."""
+    endpoint: EndpointConfig | None = None
+    """A server that samples the rollouts; None = the trainer samples them."""
     rollout_correction: RolloutCorrection | None = None
     """For rollouts of another engine than the one that trains; None = they are taken as ours."""
     match: MatchLimits = MatchLimits()
@@ -106,18 +110,21 @@ class RlStage:
         self.policy, self.corpus, self.stream, self.pose = policy, corpus, stream, pose
         self.config, self.seed, self.shards = config, seed, shards
         self.num_steps = config.num_steps
-        if needs_reference(config):
-            raise ValueError(
-                f"rl.loss: found {config.loss!r}; this trainer keeps no reference model yet; "
-                "leave its kl at null"
-            )
         freeze(policy.model, policy.parts, config.frozen_parts)
         self.optimizers = Optimizers(
             policy.model, config.optimizer, parts=policy.parts, part_rates=config.part_rates
         )
         is_frozen = set(VISION_PARTS) <= set(config.frozen_parts)
         self.sight = Sight(policy, corpus, is_frozen=is_frozen)
-        self._update = PolicyUpdate(policy, self.sight, self.optimizers, shards, config)
+        self._update = PolicyUpdate(
+            policy,
+            self.sight,
+            self.optimizers,
+            shards,
+            config,
+            reference=reference_of(policy) if needs_reference(config) else None,
+        )
+        self.endpoint = config.endpoint and EndpointSampler(config.endpoint, config.sampling)
         self.num_extra_pictures = 0
         self.last_groups: list[Group] = []
         """The last step's, as they were updated on."""
@@ -199,31 +206,51 @@ class RlStage:
         """Every question of the pictures with its rollouts."""
         self.sight.prepare([draw.picture.index for draw in draws])  # threads then only read
         parts = self.shards.split(draws)
+        posed = [
+            [
+                (owner, draw, row, self.pose(row, draw.epoch))
+                for owner, draw in enumerate(part)
+                for row in draw.picture.samples
+            ]
+            for part in parts
+        ]
 
-        def sample(part: int) -> list[Asked]:
-            mine = parts[part]
-            rows = [(owner, d, row) for owner, d in enumerate(mine) for row in d.picture.samples]
-            texts = [self.pose(row, draw.epoch) for _, draw, row in rows]
+        def sample(part: int) -> list[list[Rollout]]:
             with torch.no_grad():
-                features = self.sight.features([draw.picture.index for draw in mine])
-            questions = [
-                Question(owner=owner, text=text)
-                for (owner, _, _), text in zip(rows, texts, strict=True)
-            ]
-            name = f"rollout/{part}" + (f"/{attempt}" if attempt else "")
-            random = generator_for(self.seed, name, step)
-            found = sample_rollouts(self.policy, features, questions, self.config.sampling, random)
-            return [
-                Asked(row, draw.picture.index, text, rollouts)
-                for (_, draw, row), text, rollouts in zip(rows, texts, found, strict=True)
-            ]
+                features = self.sight.features([draw.picture.index for draw in parts[part]])
+            questions = [Question(owner=owner, text=text) for owner, _, _, text in posed[part]]
+            random = generator_for(self.seed, stream.format(part), step)
+            return sample_rollouts(self.policy, features, questions, self.config.sampling, random)
 
-        return [one for part in self.shards.map(sample, range(len(parts))) for one in part]
+        def ask(part: int) -> list[list[Rollout]]:
+            assert self.endpoint is not None
+            asks = [Ask(draw.picture.images, text) for _, draw, _, text in posed[part]]
+            seed = derive_seed(self.seed, stream.format(part), step) % 2**31
+            return self.endpoint.sample(self.policy, asks, self.policy.forbidden_ids, seed)
+
+        stream = "rollout/{}" + (f"/{attempt}" if attempt else "")
+        if self.endpoint is not None and attempt == 0:
+            if self.shards.processes.is_main:
+                self.endpoint.push(self.policy)
+            self.shards.processes.wait()
+        found = self.shards.map(sample if self.endpoint is None else ask, range(len(parts)))
+        return [
+            Asked(row, draw.picture.index, text, rollouts)
+            for part, groups in zip(posed, found, strict=True)
+            for (_, draw, row, text), rollouts in zip(part, groups, strict=True)
+        ]
 
     def _judge(self, asked: Sequence[Asked], step: int) -> list[Group]:
         context = ScoreContext(progress=step / self.num_steps, iou_rule=self.config.iou_rule)
         config = self.config
-        groups = judge(asked, config.scoring, context, config.advantage, config.overlong)
+        groups = judge(
+            asked,
+            config.scoring,
+            context,
+            config.advantage,
+            config.overlong,
+            processes=self.shards.processes,
+        )
         verdicts = [verdict for group in groups for verdict in group.verdicts]
         unscored = [verdict for verdict in verdicts if verdict.score is None]
         if len(unscored) > self.config.max_unscored_frac * len(verdicts):

@@ -102,6 +102,11 @@ class RunLog:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def sync(self) -> None:
+        """Bring all lines so far to the disk, so that a power cut does not lose them."""
+        for file in (self._metrics, self._rollouts):
+            os.fsync(file.fileno())
+
     def close(self) -> None:
         """Close the files and the tracker. Calling it twice does no harm."""
         self._metrics.close()

@@ -164,7 +164,7 @@ class AlignStage(_Stepper):
     def run_step(self, step: int) -> dict[str, float]:
         """One step on the next pictures of the stream, which must all be annotated."""
         parts = self.draw(self.stream, step)
-        found = [0.0] * len(parts)  # by shard: threads end in any order, sums keep theirs
+        found: dict[int, float] = {}  # by shard: threads end in any order, sums keep theirs
 
         def share(shard: int, draws: list[Draw]) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
@@ -181,7 +181,7 @@ class AlignStage(_Stepper):
             return loss
 
         numbers = self.update(step, [share(*part) for part in enumerate(parts)])
-        return {"loss": sum(found), **numbers}
+        return {"loss": sum(self.shards.collect(found)), **numbers}
 
 
 class SftStage(_Stepper):
@@ -213,7 +213,8 @@ class SftStage(_Stepper):
         shards = self.draw(self.stream, step)
         rows = [self._rows(draws, step) for draws in shards]
         tokens = sum(len(answer) for shard in rows for answer in shard.answers)
-        answer_losses, dense_losses = [0.0] * len(shards), [0.0] * len(shards)
+        answer_losses: dict[int, float] = {}
+        dense_losses: dict[int, float] = {}
 
         def share(index: int, draws: list[Draw], shard: TrainingRows) -> Callable[[], Tensor]:
             pictures = [draw.picture for draw in draws]
@@ -231,9 +232,9 @@ class SftStage(_Stepper):
 
         losses = [share(i, *part) for i, part in enumerate(zip(shards, rows, strict=True))]
         numbers = self.update(step, losses)
-        values = {"loss": sum(answer_losses)}
-        if any(dense_losses):
-            values["dense_loss"] = sum(dense_losses)
+        values = {"loss": sum(self.shards.collect(answer_losses))}
+        if dense := self.shards.collect(dense_losses):
+            values["dense_loss"] = sum(dense)
         return {**values, **numbers}
 
     def _see(self, pictures: Sequence[Picture]) -> tuple[list[Any], Tensor | None]:

@@ -16,6 +16,7 @@ from .losses import CispoConfig, policy_loss
 from .optim import Optimizers
 from .parallel import Shards
 from .policy import AnswerScores, Policy, Question
+from .reference import Scorer
 from .rollout import Rollout
 from .rollout_correction import rollout_correction
 from .rollout_match import RolloutMatch, match_of
@@ -73,7 +74,7 @@ class PolicyUpdate:
         shards: Shards,
         config: RlConfig,
         *,
-        reference: Policy | None = None,
+        reference: Scorer | None = None,
     ) -> None:
         """Args: reference: the model that a KL penalty of the loss keeps near."""
         self._policy, self._sight, self._shards = policy, sight, shards
@@ -133,10 +134,10 @@ class PolicyUpdate:
         return rows
 
     @torch.no_grad()
-    def _scores(self, task: _Task, policy: Policy) -> AnswerScores:
+    def _scores(self, task: _Task, policy: Policy | Scorer) -> AnswerScores:
         return self._score(task, policy)
 
-    def _score(self, task: _Task, policy: Policy) -> AnswerScores:
+    def _score(self, task: _Task, policy: Policy | Scorer) -> AnswerScores:
         """Every row of the task, in order, under a policy."""
         indices = list(dict.fromkeys(group.picture_index for group in task.groups))
         owners = [indices.index(group.picture_index) for group in task.groups]
@@ -184,7 +185,7 @@ class PolicyUpdate:
 
         losses = [loss_of(number, task) for number, task in enumerate(tasks)]
         self._shards.backward(self._optimizers.params, losses)
-        found = [shares[number] for number in range(len(losses))]
+        found = self._shards.collect(shares)
         if self.match is None:  # later steps differ because the weights have moved
             self.match = sum((share.match for share in found), RolloutMatch())
         values = {

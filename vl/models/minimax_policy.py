@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_specs import IMAGE_MARKER
 from vl.policy import AnswerScores, Question
+from vl.saving import save_weights
 from vl.text import Padded, TextEncoder, pad_right
 
 from .minimax_vl import (
@@ -97,6 +98,11 @@ class MiniMaxPolicy:
     def parts(self) -> Mapping[str, tuple[str, ...]]:
         """Tower, projector (with the row-end token of tiled pictures), decoder with its head."""
         return _PARTS
+
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Picture and video placeholders, padding, turn starts."""
+        return tuple(self.forbidden.nonzero()[:, 0].tolist())
 
     def encode(self, images: Sequence[Image.Image]) -> Tiles:
         """Pixels of an entry's pictures."""
@@ -298,8 +304,8 @@ class MiniMaxPolicy:
         return around + len(features.tokens) + len(words)
 
     def save(self, folder: Path) -> None:
-        """Writes model and processor into a new folder, in transformers' layout."""
-        self.model.save_pretrained(folder)
+        """Writes model, adapters added in, and processor in transformers' layout."""
+        save_weights(self.model, folder)
         self.processor.save_pretrained(folder)
 
 

@@ -1,0 +1,91 @@
+"""RL of a saved transformers model from the command line: trained, evaluated, saved, resumed."""
+
+import io
+import json
+
+import pytest
+import torch
+from tiny_hf import picture, tiny
+from tiny_vl import judge_by_length
+from transformers import AutoModelForImageTextToText
+
+from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
+from recipes.cli import main
+from recipes.load import load_policy
+from vl.rundir import read_metrics
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A saved tiny Qwen2.5-VL, training rows and held-out rows with one and with two pictures."""
+    home = tmp_path_factory.mktemp("vlm")
+    tiny("qwen25").save(home / "model")
+    for split, start in (("train", 0), ("test", 50)):
+        write_samples([row(start + number) for number in range(6)], home / f"{split}_count.parquet")
+    return home
+
+
+def row(number):
+    pictures = tuple(ImageRef(data=png(10 * number + index)) for index in range(1 + number % 2))
+    marks = "<image>" * len(pictures)
+    return Sample(
+        id=f"dots_{number}",
+        source="dots",
+        task="counting",
+        messages=(Message(role="user", content=f"{marks}how many dots?"),),
+        images=pictures,
+        reward=RewardSpec(verifier="number", answer="3", ground_truth="\\boxed{3}"),
+    )
+
+
+def png(seed):
+    data = io.BytesIO()
+    picture(seed).save(data, format="PNG")
+    return data.getvalue()
+
+
+def train(folder, out, *more):
+    return main(
+        [
+            *("train", "vlm_rl", "--smoke", "--out", str(out)),
+            *("--model.path", str(folder / "model")),
+            *("--data.train_files", str(folder / "train_count.parquet")),
+            *("--data.heldout_files", str(folder / "test_count.parquet")),
+            *more,
+        ]
+    )
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["full", "lora"])
+def test_a_saved_model_is_trained_evaluated_and_saved_whole(
+    folder, tmp_path, lora, capsys, monkeypatch
+):
+    monkeypatch.setattr("vl.groups.score_with", judge_by_length)  # else all rewards are 0
+    more = [] if lora is None else ["--model.lora", json.dumps(lora)]
+    assert train(folder, tmp_path / "run", "--rl.optimizer.lr", "0.01", *more) == 0
+    lines = read_metrics(tmp_path / "run", "rl")
+    assert [line["step"] for line in lines] == [1, 2]
+    for line in lines:
+        assert line["grad_norm"] > 0 and line["rollout_match/max_difference"] < 1e-4
+        assert {"eval/score", "source/dots/eval/score", "grad_norm/llm"} <= set(line)
+        assert "grad_norm/vit" not in line  # frozen
+    evaluation = json.loads((tmp_path / "run" / "eval.json").read_text())
+    assert set(evaluation["phases"]) == {"init", "rl"}
+    assert set(evaluation["differences"]) == {"rl - init"}
+    before = tiny("qwen25").model.state_dict()
+    final = tmp_path / "run" / "final"
+    after = AutoModelForImageTextToText.from_pretrained(final).state_dict()
+    assert set(after) == set(before)
+    moved = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert moved and all("visual" not in name for name in moved)
+    assert load_policy(tmp_path / "run").end_ids == tiny("qwen25").end_ids
+    said = capsys.readouterr().err
+    assert "vit" in said and "frozen" in said
+    rows = str(folder / "test_count.parquet")
+    words = ["eval", rows, "--model", str(final), "--out", str(tmp_path / "eval"), "--samples", "0"]
+    assert main(words) == 0
+
+
+def test_a_path_without_a_model_is_refused(folder, tmp_path, capsys):
+    assert train(folder, tmp_path / "run", "--model.path", "") == 2
+    assert "model.path: found nothing" in capsys.readouterr().err
