@@ -27,7 +27,7 @@ def plan_lines(run: Run) -> list[str]:
     return [
         f"train on {train.num_samples} rows ({len(train.pictures)} pictures), held out "
         f"{heldout.num_samples} rows ({len(heldout.pictures)} pictures); model of "
-        f"{num_weights / 1e6:.2f} M weights",
+        f"{num_weights / 1e6:.2f} M weights{_kernel(run)}",
         f"{_stage('align', recipe.align)}{_stage('sft', recipe.sft)}"
         f"rl {rl.num_steps} of {rl.pictures_per_step} (about {num_rollouts} rollouts a step, up to "
         f"{rl.sampling.max_new_tokens} tokens each)"
@@ -36,6 +36,13 @@ def plan_lines(run: Run) -> list[str]:
         f"each evaluation: {heldout.num_samples * answers} answers of up to "
         f"{recipe.evaluation.max_new_tokens} tokens ({answers} a row{first})",
     ]
+
+
+def _kernel(run: Run) -> str:
+    """What computes lightning attention, where the model has any."""
+    text = getattr(run.policy.model.config, "text_config", None)
+    kernel = getattr(text, "lightning_kernel", None)
+    return f", lightning attention by {kernel}" if kernel else ""
 
 
 def _stage(name: str, stage: AlignConfig | SftConfig | None) -> str:

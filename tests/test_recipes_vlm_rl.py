@@ -89,3 +89,21 @@ def test_a_saved_model_is_trained_evaluated_and_saved_whole(
 def test_a_path_without_a_model_is_refused(folder, tmp_path, capsys):
     assert train(folder, tmp_path / "run", "--model.path", "") == 2
     assert "model.path: found nothing" in capsys.readouterr().err
+
+
+def test_evaluating_during_the_run_changes_nothing_of_it(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("vl.groups.score_with", judge_by_length)
+
+    def lines(out, every):
+        rate = ("--rl.optimizer.lr", "0.01", "--evaluate_every", every)
+        assert train(folder, tmp_path / out, *rate) == 0
+        return [
+            {
+                name: value
+                for name, value in line.items()
+                if "eval/" not in name and not name.endswith("_s") and "seconds/" not in name
+            }
+            for line in read_metrics(tmp_path / out, "rl")
+        ]
+
+    assert lines("with", "1") == lines("without", "0")

@@ -125,7 +125,7 @@ def _jieba() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own old syntax and imports
-            import jieba  # pyright: ignore[reportMissingImports]
+            import jieba  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
 
             jieba.setLogLevel("ERROR")  # pyright: ignore[reportUnknownMemberType]
             jieba.initialize()  # pyright: ignore[reportUnknownMemberType]
