@@ -9,6 +9,8 @@ and Dynamic IoU.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from verifiers import StagedIou
 from vl.evaluate import EvalConfig
 from vl.losses import dapo_config
@@ -46,20 +48,15 @@ def vlm_rl() -> Recipe:
 
 def vlm_rl_smoke() -> Recipe:
     """Two steps of short answers."""
-    return Recipe(
-        name="vlm_rl",
-        num_shards=1,
-        model=SavedModelConfig(path=""),
-        align=None,
-        sft=None,
-        control=False,
-        rl=RlConfig(
+    whole = vlm_rl()
+    return replace(
+        whole,
+        rl=replace(
+            whole.rl,
             num_steps=2,
             pictures_per_step=2,
             pictures_per_micro_batch=1,
             sampling=SamplingConfig(num_rollouts=4, max_new_tokens=12),
-            loss=dapo_config(),
-            optimizer=AdamWConfig(lr=1e-6),
         ),
         evaluation=EvalConfig(num_samples=0, max_new_tokens=12, pictures_per_batch=4),
         evaluate_every=1,

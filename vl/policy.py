@@ -59,36 +59,12 @@ class Branches(Protocol):
         ...
 
 
-class Policy(Protocol):
-    """A model with its processor, as the trainer sees it.
+class Scorer(Protocol):
+    """What gives log-probs of answers.
 
     `Pixels`, `Features` and `Memory` are the policy's own: callers only carry them from one method
     to the next. An *entry* is what one row shows: one picture or several.
     """
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The network, in whatever mode the caller left it."""
-        ...
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Tokens that end an answer."""
-        ...
-
-    @property
-    def parts(self) -> Mapping[str, tuple[str, ...]]:
-        """Leading pieces of parameter names for each of PARTS; together they name every one."""
-        ...
-
-    @property
-    def forbidden_ids(self) -> tuple[int, ...]:
-        """Tokens that sampling never draws; log-probs are normalised without them."""
-        ...
-
-    def encode(self, images: Sequence[Image.Image]) -> Any:
-        """The `Pixels` of one entry: what the image processor makes of its pictures."""
-        ...
 
     def features(self, entries: Sequence[Any]) -> list[Any]:
         """The `Features` of each entry's `Pixels`: what the language model reads of it."""
@@ -96,10 +72,6 @@ class Policy(Protocol):
 
     def read(self, features: Sequence[Any], questions: Sequence[Question]) -> Any:
         """The `Memory` after each question, one row each, in order."""
-        ...
-
-    def branch(self, memory: Any, copies: int) -> Branches:
-        """`copies` answers to each question: rows r * copies ... r * copies + copies - 1."""
         ...
 
     def score(
@@ -127,6 +99,38 @@ class Policy(Protocol):
         temperature: float = 1.0,
     ) -> AnswerScores:
         """The same without sharing: each question is read anew for its one answer."""
+        ...
+
+
+class Policy(Scorer, Protocol):
+    """A model with its processor, as the trainer sees it."""
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The network, in whatever mode the caller left it."""
+        ...
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Leading pieces of parameter names for each of PARTS; together they name every one."""
+        ...
+
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Tokens that sampling never draws; log-probs are normalised without them."""
+        ...
+
+    def encode(self, images: Sequence[Image.Image]) -> Any:
+        """The `Pixels` of one entry: what the image processor makes of its pictures."""
+        ...
+
+    def branch(self, memory: Any, copies: int) -> Branches:
+        """`copies` answers to each question: rows r * copies ... r * copies + copies - 1."""
         ...
 
     def negative_log_likelihood(

@@ -12,52 +12,18 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .policy import AnswerScores, Policy, Question
+from .policy import AnswerScores, Policy, Question, Scorer
 
 _T = TypeVar("_T")
 
 _ADAPTER_INPUT = (".lora_A.", ".lora_embedding_A.")
 _ADAPTER_OUTPUT = (".lora_B.", ".lora_embedding_B.")
-
-
-class Scorer(Protocol):
-    """The part of a policy that scores answers."""
-
-    def features(self, entries: Sequence[Any]) -> list[Any]:
-        """As `Policy.features`."""
-        ...
-
-    def read(self, features: Sequence[Any], questions: Sequence[Question]) -> Any:
-        """As `Policy.read`."""
-        ...
-
-    def score(
-        self,
-        memory: Any,
-        owners: Sequence[int],
-        answers: Sequence[Sequence[int]],
-        *,
-        temperature: float = 1.0,
-    ) -> AnswerScores:
-        """As `Policy.score`."""
-        ...
-
-    def score_alone(
-        self,
-        features: Sequence[Any],
-        questions: Sequence[Question],
-        answers: Sequence[Sequence[int]],
-        *,
-        temperature: float = 1.0,
-    ) -> AnswerScores:
-        """As `Policy.score_alone`."""
-        ...
 
 
 def reference_of(policy: Policy) -> Scorer:

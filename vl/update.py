@@ -15,8 +15,7 @@ from .groups import Group, by_picture
 from .losses import CispoConfig, policy_loss
 from .optim import Optimizers
 from .parallel import Shards
-from .policy import AnswerScores, Policy, Question
-from .reference import Scorer
+from .policy import AnswerScores, Policy, Question, Scorer
 from .rollout import Rollout
 from .rollout_correction import rollout_correction
 from .rollout_match import RolloutMatch, match_of
@@ -134,10 +133,10 @@ class PolicyUpdate:
         return rows
 
     @torch.no_grad()
-    def _scores(self, task: _Task, policy: Policy | Scorer) -> AnswerScores:
+    def _scores(self, task: _Task, policy: Scorer) -> AnswerScores:
         return self._score(task, policy)
 
-    def _score(self, task: _Task, policy: Policy | Scorer) -> AnswerScores:
+    def _score(self, task: _Task, policy: Scorer) -> AnswerScores:
         """Every row of the task, in order, under a policy."""
         indices = list(dict.fromkeys(group.picture_index for group in task.groups))
         owners = [indices.index(group.picture_index) for group in task.groups]
