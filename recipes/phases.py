@@ -120,10 +120,17 @@ def online_scores(run: Run) -> dict[str, float]:
 
 def _notes(run: Run) -> list[str]:
     rule = run.recipe.evaluation.iou_rule
-    return [
+    notes = [
         f"Box rows score by {rule} in every phase; training's rule is {run.recipe.rl.iou_rule}.",
         "Intervals are 95 % normal intervals over pictures (rows that share a picture are one "
         "cluster); differences are paired by row.",
-        "The control starts from the SFT weights and spends RL's CPU seconds on more SFT.",
-        "easy_vqa (task vqa) is trained on in SFT only and stands outside the macro average.",
     ]
+    if run.recipe.control:
+        notes.append(
+            "The control starts from the SFT weights and spends RL's CPU seconds on more SFT."
+        )
+    if any(picture.source == "easy_vqa" for picture in run.heldout.pictures):
+        sft_only = run.recipe.sft is not None and run.recipe.data.rl_weights.get("easy_vqa") == 0.0
+        use = "is trained on in SFT only and " if sft_only else ""
+        notes.append(f"easy_vqa (task vqa) {use}stands outside the macro average.")
+    return notes

@@ -72,6 +72,9 @@ def test_a_saved_model_is_trained_evaluated_and_saved_whole(
     evaluation = json.loads((tmp_path / "run" / "eval.json").read_text())
     assert set(evaluation["phases"]) == {"init", "rl"}
     assert set(evaluation["differences"]) == {"rl - init"}
+    assert evaluation["notes"] and not any("control" in note for note in evaluation["notes"])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "RL made no clear difference to the macro average after the start" in page
     before = tiny("qwen25").model.state_dict()
     final = tmp_path / "run" / "final"
     after = AutoModelForImageTextToText.from_pretrained(final).state_dict()

@@ -148,6 +148,9 @@ def orthogonalise(
 class Optimizers:
     """One or two optimizers driven as one; `set_factor` scales every base learning rate.
 
+    Weights of 16 bits are updated on copies of 32, which they are rounded from after each step: an
+    update at a rate of 1e-6 is less than their last digit.
+
     Args:
         parts: part -> leading pieces of parameter names (`Policy.parts`); each part then has
             parameter groups, and a gradient norm, of its own. None = one group an optimizer.
@@ -169,6 +172,15 @@ class Optimizers:
         if parts is None and part_rates != BASE_RATES:
             raise ValueError(f"Optimizers: found {part_rates!r} without `parts` to apply it to")
         self.params = [p for _, p in trained]
+        """Of the model: what gradients are taken of."""
+        weights = [_full(param) for param in self.params]
+        self._copies = [
+            (param, weight)
+            for param, weight in zip(self.params, weights, strict=True)
+            if weight is not param
+        ]
+        trained = [(name, weight) for (name, _), weight in zip(trained, weights, strict=True)]
+        self._weights = weights
         self.part_norms: dict[str, float] = {}
         """Gradient norm of each part in the last step, before clipping; empty without `parts`."""
         self._by_part: dict[str, list[nn.Parameter]] = {}
@@ -192,7 +204,7 @@ class Optimizers:
         else:
             self.parts.append(
                 torch.optim.AdamW(
-                    self._groups(self.params, config.lr, part_rates, 1.0),
+                    self._groups(self._weights, config.lr, part_rates, 1.0),
                     betas=config.betas,
                     eps=config.eps,
                     weight_decay=config.weight_decay,
@@ -233,6 +245,9 @@ class Optimizers:
         Raises:
             NonFiniteGradient: the norm is no number; the gradients are dropped, nothing changed.
         """
+        for param, weight in self._copies:
+            weight.grad = None if param.grad is None else param.grad.float()
+            param.grad = None
         norms = {part: _norm(params) for part, params in self._by_part.items()}
         norm = torch.linalg.vector_norm(torch.stack(list(norms.values())))
         if not torch.isfinite(norm):
@@ -241,26 +256,43 @@ class Optimizers:
                 f"gradient norm is {norm.item()}{_where(norms)}: lower the learning rate or resume "
                 "from the checkpoint before this step"
             )
-        nn.utils.clip_grads_with_norm_(self.params, max_grad_norm, norm)
+        nn.utils.clip_grads_with_norm_(self._weights, max_grad_norm, norm)
         for part in self.parts:
             part.step()
         self.zero_grad()
+        with torch.no_grad():
+            for param, weight in self._copies:
+                param.copy_(weight)
         self.part_norms = {p: float(n) for p, n in norms.items()} if self._has_parts else {}
         return float(norm)
 
     def zero_grad(self) -> None:
         """Drops all gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=True)
+        for weight in (*self.params, *self._weights):
+            weight.grad = None
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """State of every part, for a checkpoint."""
-        return [part.state_dict() for part in self.parts]
+        """State of every part, and the copies of weights of 16 bits, for a checkpoint."""
+        copies = [{"copies": [weight.detach() for _, weight in self._copies]}]
+        return [*(part.state_dict() for part in self.parts), *(copies if self._copies else [])]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Restores what `state_dict` gave."""
-        for part, state in zip(self.parts, states, strict=True):
+        of_parts = states[:-1] if self._copies else states
+        for part, state in zip(self.parts, of_parts, strict=True):
             part.load_state_dict(state)
+        with torch.no_grad():
+            for (_, weight), value in zip(
+                self._copies, states[-1]["copies"] if self._copies else (), strict=True
+            ):
+                weight.copy_(value)
+
+
+def _full(param: nn.Parameter) -> nn.Parameter:
+    """The parameter, or a copy in float32 of one of 16 bits."""
+    if param.dtype not in (torch.bfloat16, torch.float16):
+        return param
+    return nn.Parameter(param.detach().float())
 
 
 def _norm(params: Sequence[nn.Parameter]) -> Tensor:

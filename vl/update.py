@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -86,12 +86,14 @@ class PolicyUpdate:
         config = self._config
         runs = by_picture(groups)
         rows = self._prepare(runs)
-        size = -(-len(runs) // config.updates_per_rollout)
+        # as equal as they come: 5 pictures in 4 updates are 1, 1, 1, 2; none at all is one step
+        num_updates = max(1, min(config.updates_per_rollout, len(runs)))
+        bounds = [len(runs) * part // num_updates for part in range(num_updates + 1)]
         measured: dict[str, list[float]] = {}
         self.match = None
         for _ in range(config.epochs_per_rollout):
-            for start in range(0, len(runs), size):
-                part = slice(start, start + size)
+            for start, end in pairwise(bounds):
+                part = slice(start, end)
                 for name, value in self._step(runs[part], rows[part]).items():
                     measured.setdefault(name, []).append(value)
         # a step without any advantage has a loss of 0 and no other number

@@ -256,7 +256,7 @@ class HfPolicy:
         parts: list[tuple[list[int], Tensor]] = []
         for chunk in memory.chunks:
             place = {row: index for index, row in enumerate(chunk.rows)}
-            rows = [row for row, owner in enumerate(owners) if owner in place]
+            rows = [row for row, owner in enumerate(owners) if owner in place and answers[row]]
             rows.sort(key=lambda row: place[owners[row]])
             if rows:
                 prompts = torch.tensor([place[owners[row]] for row in rows], device=self.device)

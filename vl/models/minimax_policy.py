@@ -115,7 +115,8 @@ class MiniMaxPolicy:
     def patches(self, entries: Sequence[Tiles]) -> Float[Tensor, "picture patch width"]:
         """The vision tower's features of one-tile pictures."""
         pixels = torch.cat([entry.pixels for entry in entries])
-        return self.model.vision_tower(self.processor.image_processor.normalise(pixels))
+        normal = self.processor.image_processor.normalise(pixels)
+        return self.model.vision_tower(normal.to(self.model.dtype))
 
     def features(self, entries: Sequence[Tiles]) -> list[Seen]:
         """Image tokens of each entry."""
@@ -168,7 +169,10 @@ class MiniMaxPolicy:
         rows: list[list[int]] = []
         for question in questions:
             lengths = features[question.owner].lengths
-            pieces = question.text.split(IMAGE_MARKER)
+            text = question.text
+            if IMAGE_MARKER not in text:  # beside others that have markers
+                text = IMAGE_MARKER * len(lengths) + text
+            pieces = text.split(IMAGE_MARKER)
             if len(pieces) - 1 != len(lengths):
                 raise ValueError(
                     f"the text {question.text[:80]!r} has {len(pieces) - 1} {IMAGE_MARKER} markers "

@@ -55,10 +55,11 @@ def verdict(run: RunView) -> list[str]:
     measure = None if evaluation is None else headline_measure(evaluation)
     if evaluation is None or measure is None:
         return [_progress(run)]
+    start = "SFT" if evaluation.rl_difference == "rl - sft" else "the start"
     sentences = [
         sentence
         for sentence in (
-            _change(evaluation, measure, "rl - sft", "RL", "SFT"),
+            _change(evaluation, measure, evaluation.rl_difference, "RL", start),
             _control(evaluation, measure),
             _tasks(evaluation, measure),
             _others(evaluation, measure),
@@ -135,7 +136,7 @@ def _control(evaluation: Evaluation, measure: str) -> str | None:
 
 
 def _tasks(evaluation: Evaluation, measure: str) -> str | None:
-    difference = evaluation.differences.get("rl - sft")
+    difference = evaluation.differences.get(evaluation.rl_difference)
     if difference is None:
         return None
     changes = {
@@ -152,7 +153,7 @@ def _tasks(evaluation: Evaluation, measure: str) -> str | None:
 
 
 def _others(evaluation: Evaluation, measure: str) -> str | None:
-    difference = evaluation.differences.get("rl - sft")
+    difference = evaluation.differences.get(evaluation.rl_difference)
     if difference is None:
         return None
     parts = [

@@ -72,6 +72,11 @@ class Evaluation:
     notes: Sequence[str]
 
     @property
+    def rl_difference(self) -> str:
+        """Name of the difference of RL from what it started from: SFT, or the model as given."""
+        return "rl - init" if "rl - init" in self.differences else "rl - sft"
+
+    @property
     def measures(self) -> list[str]:
         """Names of the measures, in the order of eval.json."""
         names: dict[str, None] = {}

@@ -15,7 +15,7 @@ from vl.report.run_view import (
 )
 from vl.rundir import MACRO_TASKS
 
-SHOWN_DIFFERENCES = ("rl - sft", "rl - control")
+SHOWN_DIFFERENCES = ("rl - init", "rl - sft", "rl - control")
 """Columns of differences in the before/after table; the others stay in eval.json."""
 
 

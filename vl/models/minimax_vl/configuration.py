@@ -186,6 +186,13 @@ class MiniMaxVLTextConfig(PretrainedConfig):
                 )
 
     @classmethod
+    def from_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, config_dict: dict[str, Any], **kwargs: Any
+    ) -> Any:
+        """As any transformers configuration; transformers' own MiniMax form is read too."""
+        return super().from_dict(read_text_config(config_dict), **kwargs)
+
+    @classmethod
     def from_transformers_minimax(
         cls, config: PretrainedConfig | dict[str, Any]
     ) -> MiniMaxVLTextConfig:

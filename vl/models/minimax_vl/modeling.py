@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import GenerationMixin
 
 from .cache import MiniMaxVLCache
 from .causal import CausalDecoder, MiniMaxOutput, MiniMaxPreTrainedModel
 from .configuration import MiniMaxVLConfig
+from .rows import pictures_by_row, take_pictures, unread_pictures
 from .text import TextWithHead
 from .vision import MultiModalProjector, VisionTower, flat_tiles, pack_picture
 
@@ -63,10 +64,7 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
                 first, or padded (picture, tile, 3, H, W).
             image_sizes: (height, width) of each picture in pixels before tiling.
         """
-        sizes = None
-        if image_sizes is not None:
-            pairs = image_sizes.tolist() if isinstance(image_sizes, Tensor) else image_sizes
-            sizes = [(int(height), int(width)) for height, width in pairs]
+        sizes = _pairs(image_sizes)
         tiles, counts = flat_tiles(pixel_values, sizes, self.config)
         features = self.image_features(tiles.to(self.multi_modal_projector.linear_1.weight.dtype))
         if not self.config.image_grid_pinpoints:
@@ -79,23 +77,26 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
         self,
         input_ids: Int[Tensor, "batch token"],
         features: Tensor | Sequence[Float[Tensor, "image_token hidden"]] | None = None,
+        copies: int = 1,
     ) -> Float[Tensor, "batch token hidden"]:
         """Token embeddings with image features at the `<image>` positions, in order.
 
         Args:
             features: one tensor (..., hidden) of all image tokens, or one for each picture.
+            copies: this many rows next to each other read the same pictures, given one for each.
 
         Raises:
             ValueError: the `<image>` tokens do not fit the features.
         """
         placeholder = input_ids == self.config.image_token_index
         embeds = self.get_input_embeddings()(input_ids.masked_fill(placeholder, 0))
-        lengths = None
-        if features is not None and not isinstance(features, Tensor):
-            lengths = [len(one) for one in features]
-            features = torch.cat(list(features)) if lengths else None
-        num_features = 0 if features is None else features.numel() // features.shape[-1]
-        _check_markers(placeholder, num_features, lengths)
+        per_row: list[int] = placeholder.sum(1).tolist()
+        if features is None or isinstance(features, Tensor):
+            _check_count(per_row, 0 if features is None else features.numel() // embeds.shape[-1])
+        else:
+            rows = pictures_by_row(per_row[::copies], [len(one) for one in features])
+            each = [features[picture] for row in rows for _ in range(copies) for picture in row]
+            features = torch.cat(each) if each else None
         if features is None:
             return embeds
         return embeds.masked_scatter(placeholder[..., None], features.to(embeds.dtype))
@@ -110,6 +111,8 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
         past_key_values: MiniMaxVLCache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        *,
+        image_copies: int = 1,
         **options: Any,
     ) -> MiniMaxOutput | tuple[Any, ...]:
         """As any transformers image-text-to-text model; `options` as of `CausalDecoder.run`.
@@ -119,6 +122,8 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
             pixel_values: tiles, see `get_image_features`.
             image_sizes: (picture, 2), height and width in pixels.
             labels: (B, T), already aligned with `input_ids`; `ignore_index` = not trained on.
+            image_copies: this many rows next to each other read the same pictures; each picture
+                is then given and computed once.
         """
         if inputs_embeds is None:
             if input_ids is None:
@@ -126,7 +131,7 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
             features = None
             if pixel_values is not None:
                 features = self.get_image_features(pixel_values, image_sizes)
-            inputs_embeds = self.embed(input_ids, features)
+            inputs_embeds = self.embed(input_ids, features, image_copies)
         options["position_ids"] = position_ids
         return self.run(inputs_embeds, attention_mask, past_key_values, labels, **options)
 
@@ -137,39 +142,74 @@ class MiniMaxVLForConditionalGeneration(  # pyright: ignore[reportIncompatibleMe
         inputs_embeds: Tensor | None = None,
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | None = None,
+        image_copies: int = 1,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Only the tokens not yet in the cache, and pictures where those tokens stand for some."""
+        """Only the tokens not yet in the cache, and the pictures that those tokens stand for."""
         inputs = super().prepare_inputs_for_generation(
             input_ids, past_key_values, inputs_embeds, **kwargs
         )
         ids = inputs.get("input_ids")
-        if ids is not None and bool((ids == self.config.image_token_index).any()):
-            inputs |= {"pixel_values": pixel_values, "image_sizes": image_sizes}
-        return inputs
+        if ids is None or not bool((ids == self.config.image_token_index).any()):
+            return inputs
+        if pixel_values is not None and ids.shape[1] < input_ids.shape[1]:
+            pixel_values, image_sizes = self._unread(
+                input_ids[::image_copies], ids[::image_copies], pixel_values, image_sizes
+            )
+        inputs |= {"pixel_values": pixel_values, "image_sizes": image_sizes}
+        return inputs | {"image_copies": image_copies}
+
+    def _unread(
+        self, ids: Tensor, new_ids: Tensor, pixel_values: Tensor, image_sizes: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The pictures of `new_ids`, where those of all of `ids` may be given."""
+        sizes = _pairs(image_sizes)
+        _, counts = flat_tiles(pixel_values, sizes, self.config)
+        lengths = [
+            self.config.num_picture_tokens(*size) for size in sizes or [(1, 1)] * len(counts)
+        ]
+        marker = self.config.image_token_index
+        per_row = [(tokens == marker).sum(1).tolist() for tokens in (ids, new_ids)]
+        unread = unread_pictures(per_row[0], per_row[1], lengths)
+        if image_sizes is not None:
+            image_sizes = torch.as_tensor(image_sizes)[unread]
+        return take_pictures(pixel_values, counts, unread), image_sizes
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: Tensor | None = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """Every row `expand_size` times, each picture once: its features are repeated instead."""
+        pictures = {
+            name: model_kwargs.pop(name)
+            for name in ("pixel_values", "image_sizes")
+            if model_kwargs.get(name) is not None
+        }
+        parent: Any = super()
+        input_ids, model_kwargs = parent._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        if pictures:
+            model_kwargs |= {**pictures, "image_copies": expand_size}
+        return input_ids, model_kwargs
 
 
-def _check_markers(
-    placeholder: Bool[Tensor, "batch token"], num_features: int, lengths: list[int] | None
-) -> None:
-    """Every row's `<image>` tokens must be whole pictures' features."""
-    per_row = placeholder.sum(1).tolist()
+def _pairs(
+    image_sizes: Int[Tensor, "picture 2"] | Sequence[tuple[int, int]] | None,
+) -> list[tuple[int, int]] | None:
+    if image_sizes is None:
+        return None
+    pairs = image_sizes.tolist() if isinstance(image_sizes, Tensor) else image_sizes
+    return [(int(height), int(width)) for height, width in pairs]
+
+
+def _check_count(per_row: list[int], num_features: int) -> None:
     if sum(per_row) != num_features:
         raise ValueError(
             f"the text holds {sum(per_row)} image tokens, the pictures give {num_features} "
-            f"features; by row the text holds {per_row}, by picture the features are "
-            f"{lengths if lengths is not None else num_features}; let the processor expand each "
-            "<image> marker"
+            f"features; by row the text holds {per_row}; let the processor expand each <image> "
+            "marker"
         )
-    if lengths is None:
-        return
-    waiting = list(lengths)
-    for row, count in enumerate(per_row):
-        taken: list[int] = []
-        while waiting and sum(taken) < count:
-            taken.append(waiting.pop(0))
-        if sum(taken) != count:
-            raise ValueError(
-                f"row {row} holds {count} image tokens, the next pictures have {taken} features; "
-                "pictures must come in the order of their markers, row by row"
-            )

@@ -60,6 +60,15 @@ class Experts(nn.Module):
         return torch.cat(outputs) if outputs else tokens
 
 
+class Router(nn.Linear):
+    """Experts' logits in float32, whatever the weight's type and autocast."""
+
+    def forward(self, input: Float[Tensor, "token hidden"]) -> Float[Tensor, "token expert"]:
+        """One logit an expert."""
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.float(), self.weight.float())
+
+
 class SparseMoeBlock(nn.Module):
     """Router and experts; weights of the chosen experts sum to 1."""
 
@@ -69,7 +78,7 @@ class SparseMoeBlock(nn.Module):
         self.num_experts = config.num_local_experts
         self.jitter_noise = config.router_jitter_noise
         self.capacity_factor = config.router_capacity_factor
-        self.gate = nn.Linear(config.hidden_size, config.num_local_experts, bias=False)
+        self.gate = Router(config.hidden_size, config.num_local_experts, bias=False)
         self.experts = Experts(config)
 
     def forward(
@@ -88,7 +97,7 @@ class SparseMoeBlock(nn.Module):
             # and experts included; this is Switch Transformer's rule (arXiv 2101.03961, 2.2)
             noise = torch.empty_like(seen).uniform_(1 - self.jitter_noise, 1 + self.jitter_noise)
             seen = seen * noise
-        logits = F.linear(seen, self.gate.weight.float())
+        logits = self.gate(seen)  # called, so that adapters around it count
         probs = logits.softmax(-1)
         weights, chosen = probs.topk(self.num_experts_per_tok, dim=-1)
         weights = weights / weights.sum(-1, keepdim=True)

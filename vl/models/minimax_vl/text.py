@@ -297,5 +297,6 @@ def next_token_logits(
     if not exact:
         return head(hidden)
     if type(head) is nn.Linear:
-        return F.linear(hidden.float(), head.weight.float())
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.linear(hidden.float(), head.weight.float())
     return head(hidden).float()  # an adapter around the head computes in its own type
