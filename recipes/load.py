@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ def load_policy(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     lora: LoraConfig | None = None,
     gradient_checkpointing: bool = False,
+    autocast: bool = False,
 ) -> Policy:
     """Model and processor of a saved folder, of a run directory's `final/`, or of a hub name.
 
@@ -54,14 +56,16 @@ def load_policy(
     weights = "auto" if dtype == "auto" else getattr(torch, dtype)
     model = AutoModelForImageTextToText.from_pretrained(path, dtype=weights).eval()
     processor = AutoProcessor.from_pretrained(path)
-    policy: Policy
+    policy: MiniMaxPolicy | HfPolicy
     if isinstance(model, MiniMaxVLForConditionalGeneration):
         policy = MiniMaxPolicy.build(model, processor)
     else:
         policy = HfPolicy.load(model, processor)
+    if autocast:
+        policy = replace(policy, autocast=True)
     if lora is not None:
         add_lora(policy.model, policy.parts, lora)
     if gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable()
+        policy.model.activation_checkpointing_enable()
         policy.model.train()
     return policy

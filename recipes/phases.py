@@ -96,8 +96,6 @@ def online_scores(run: Run) -> dict[str, float]:
     limit = run.recipe.online_pictures_per_source
     some = tuple(picture for found in of_source.values() for picture in found[:limit])
     config = replace(run.recipe.evaluation, num_samples=0)
-    model = run.policy.model
-    was_training = model.training
     lines = evaluate(
         run.policy,
         run.heldout,
@@ -108,7 +106,6 @@ def online_scores(run: Run) -> dict[str, float]:
         shards=run.shards,
         pictures=some,
     )
-    model.train(was_training)
     scores: dict[str, list[float]] = {}
     for line in lines:
         score = line["greedy"]["score"]

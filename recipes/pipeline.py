@@ -105,8 +105,7 @@ class _Stages:
         if recipe.sft is not None:
             order = run.stream("sft", recipe.data.sft_weights)
             stage = self._sft_stage(order, recipe.sft, "sft")
-            is_new = isinstance(recipe.model, ModelConfig)
-            seconds["sft"] = self._kept_stage(stage, sft_key) if is_new else self._stage(stage)
+            seconds["sft"] = self._kept_stage(stage, sft_key)
             evaluate_phase(run, "sft")
         start = _copy(run.policy.model.state_dict()) if recipe.control else {}
 
@@ -178,16 +177,21 @@ class _Stages:
     def _kept_stage(self, stage: Stage, key: str) -> StageSeconds:
         """Takes a stage from the cache, else runs it and keeps it."""
         run = self.run
-        kept = run.cache.load(stage.name, key, run.policy, run.head)
+        cache = run.cache
+        if not isinstance(run.recipe.model, ModelConfig):
+            # what lies under a saved model's name may change: kept for this run alone, whose RL
+            # needs it again after a resume, as its penalty's reference and as the control's start
+            cache = StageCache(run.checkpoints.folder.parent / "stages")
+        kept = cache.load(stage.name, key, run.policy, run.head)
         if kept is None:
             if not self._reached(stage.name):
                 raise FileNotFoundError(
-                    f"{run.cache.path(stage.name, key)}: the finished stage {stage.name} that "
+                    f"{cache.path(stage.name, key)}: the finished stage {stage.name} that "
                     "this run was built on is gone; start again with a new --out"
                 )
             seconds = self._stage(stage)
             if run.processes.is_main:
-                run.cache.save(stage.name, key, run.policy, run.head, seconds, run.log.run_dir)
+                cache.save(stage.name, key, run.policy, run.head, seconds, run.log.run_dir)
             run.processes.wait()
             return seconds
         run.progress.note(f"{stage.name}: kept from an earlier run ({kept.seconds.wall_s:.0f} s)")
@@ -228,6 +232,7 @@ class _Stages:
                 on_step=on_step,
                 start_step=start_step,
                 spent=spent,
+                checkpoint_every=run.recipe.checkpoint_every,
                 measure=self._measure if isinstance(stage, RlStage) else None,
                 processes=run.processes,
                 export=run.policy.save if isinstance(stage, RlStage) else None,

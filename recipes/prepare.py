@@ -130,6 +130,7 @@ def prepare(
             dtype=recipe.model.dtype,
             lora=recipe.model.lora,
             gradient_checkpointing=recipe.model.gradient_checkpointing,
+            autocast=recipe.model.autocast,
         )
     else:
         policy = build_policy(recipe.model, train)

@@ -82,6 +82,8 @@ class SavedModelConfig:
     """Type of the weights; auto = as saved."""
     lora: LoraConfig | None = None
     """Train low-rank adapters instead of the weights; they are added in when the run ends."""
+    autocast: bool = False
+    """Mixed precision: layers multiply in bfloat16, all else is kept in the weights' type."""
     gradient_checkpointing: bool = False
     """Compute layers again in the backward pass, for memory; prompts are then not shared."""
 
@@ -110,12 +112,16 @@ class Recipe:
     evaluation: EvalConfig = EvalConfig()
     evaluate_every: int = 0
     """RL steps between evaluations of some held-out rows during the run; 0 = none."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints; a stage's last step always has one."""
     online_pictures_per_source: int = 8
     """Held-out pictures of each source in those."""
 
     def __post_init__(self) -> None:
         if isinstance(self.model, SavedModelConfig) and self.align is not None:
             raise RecipeError("align: stage 1 is for new models; set it to null for a saved one")
+        if self.checkpoint_every < 1:
+            raise RecipeError(f"checkpoint_every: found {self.checkpoint_every!r}; use 1 or more")
         if self.control and self.sft is None:
             raise RecipeError("control: found true without sft, which it goes on with; set false")
         for name, stage in (("align", self.align), ("sft", self.sft), ("rl", self.rl)):

@@ -2,16 +2,20 @@
 
 import io
 import json
+from functools import partial
 
 import pytest
 import torch
+from smoke import numbers
 from tiny_hf import picture, tiny
 from tiny_vl import judge_by_length
 from transformers import AutoModelForImageTextToText
 
 from data_specs import ImageRef, Message, RewardSpec, Sample, write_samples
+from recipes import pipeline
 from recipes.cli import main
 from recipes.load import load_policy
+from vl.rl import RlStage
 from vl.rundir import read_metrics
 
 
@@ -110,3 +114,31 @@ def test_evaluating_during_the_run_changes_nothing_of_it(folder, tmp_path, monke
         ]
 
     assert lines("with", "1") == lines("without", "0")
+
+
+def test_a_run_with_sft_and_a_reference_that_dies_in_rl_goes_on_to_the_same_numbers(
+    folder, tmp_path, monkeypatch
+):
+    """The reference is the model after SFT, also in a run that resumes behind it."""
+    monkeypatch.setattr("vl.groups.score_with", judge_by_length)
+    monkeypatch.setattr(pipeline, "run_stage", partial(pipeline.run_stage, checkpoint_every=1))
+    words = [
+        *("--sft", '{"num_steps": 1, "pictures_per_step": 2}', "--algorithm", "grpo"),
+        *("--rl.loss.kl", '{"coefficient": 0.1}', "--rl.optimizer.lr", "0.003"),
+        *("--rl.num_steps", "3", "--evaluate_every", "0"),
+    ]
+    assert train(folder, tmp_path / "straight", *words) == 0
+    update = RlStage.update
+
+    def die(stage, groups, step):
+        if step == 2:
+            raise SystemError("killed")
+        return update(stage, groups, step)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(RlStage, "update", die)
+        with pytest.raises(SystemError, match="killed"):
+            train(folder, tmp_path / "killed", *words)
+    assert main(["train", "vlm_rl", "--out", str(tmp_path / "killed"), "--resume"]) == 0
+    lines = numbers(tmp_path / "killed")
+    assert lines == numbers(tmp_path / "straight") and lines[-1]["kl"] > 0

@@ -107,6 +107,14 @@ def test_evaluating_leaves_the_weights_and_the_gradients_alone(corpus):
         assert torch.equal(param, value) and param.grad is None
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluating_leaves_the_models_mode_alone(corpus, mode):
+    POLICY.model.train(mode)
+    lines_of(corpus)
+    assert POLICY.model.training is mode
+    POLICY.model.eval()
+
+
 def test_an_unscored_verdict_is_logged_as_such():
     rollout = Rollout(token_ids=(1, 2), logprobs=(0.0, 0.0), text="x", stop="length")
     found = to_answer(rollout, Verdict.unscored("late", status="timeout"))

@@ -72,6 +72,12 @@ def test_any_shape_of_answers_scores_alike(rows):
     assert_scores_agree(QWEN, owners, lengths, num_live=1)
 
 
+def test_an_empty_answer_has_no_scores_and_leaves_the_others_alone():
+    assert_scores_agree(QWEN, [0, 1, 2, 0, 1], [3, 0, 0, 1, 2])
+    memory = QWEN.read(QWEN.features(entries_of(QWEN)), QUESTIONS)
+    assert not QWEN.score(memory, [0, 1], [[], []]).valid.any()
+
+
 def test_equal_lengths_score_alike():
     assert_scores_agree(QWEN, [0, 0, 1, 1, 2, 2], [6] * 6)
 

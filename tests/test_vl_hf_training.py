@@ -60,6 +60,18 @@ def test_a_step_with_shared_prompts_has_the_gradient_of_one_without(family, froz
         assert (found[name] - gradient).abs().max() <= 2e-5 * scale, name
 
 
+def test_gradient_checkpointing_does_not_change_what_is_sampled_nor_the_gradient():
+    expected = captured_gradients(stage_of(tiny("qwen25")))
+    policy = tiny("qwen25")
+    policy.model.activation_checkpointing_enable()
+    policy.model.train()
+    found = captured_gradients(stage_of(policy))
+    assert policy.model.training
+    scale = max(gradient.abs().max() for gradient in expected.values())
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= 2e-5 * scale, name
+
+
 def test_a_step_with_adapters_moves_the_adapters_only():
     policy = tiny("qwen25")
     add_lora(policy.model, policy.parts, LoraConfig(rank=2))

@@ -226,6 +226,90 @@ def test_generation_reads_a_tiled_picture_once_and_never_draws_its_marker(model)
     assert found.tolist() == wanted.tolist()
 
 
+ROWS = [[(60, 20), (28, 28)], [(50, 50)], []]
+"""Pictures of three rows, (height, width) in pixels."""
+
+
+def rows_of_pictures():
+    """Left-padded ids and mask, tiles and sizes of `ROWS`; and the same for each row alone."""
+    generator = torch.Generator().manual_seed(5)
+    marker, alone = TINY.image_token_index, []
+    for sizes in ROWS:
+        ids = torch.randint(5, 90, (7,), generator=generator).tolist()
+        for size in sizes:
+            ids += [marker] * TINY.num_picture_tokens(*size) + [9]
+        tiles = sum(num_tiles(*size, TINY.image_grid_pinpoints, 28) for size in sizes)
+        pixels = torch.randn(tiles, 3, 28, 28, generator=generator)
+        alone.append((torch.tensor([ids]), pixels, torch.tensor(sizes).view(-1, 2)))
+    longest = max(ids.shape[1] for ids, _, _ in alone)
+    padding = [longest - ids.shape[1] for ids, _, _ in alone]
+    each = zip(alone, padding, strict=True)
+    ids = torch.cat([torch.nn.functional.pad(one[0], (n, 0)) for one, n in each])
+    mask = torch.stack([(torch.arange(longest) >= n).long() for n in padding])
+    together = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "pixel_values": torch.cat([pixels for _, pixels, _ in alone]),
+        "image_sizes": torch.cat([sizes for _, _, sizes in alone]),
+    }
+    return together, alone
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
+def test_beams_over_rows_with_different_numbers_of_pictures_equal_the_rows_alone(
+    model, use_cache, padded
+):
+    batch, alone = rows_of_pictures()
+    options = {"num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 4}
+    options |= {"do_sample": False, "use_cache": use_cache, "pad_token_id": 0}
+    if padded:
+        counts = [num_tiles(*size, TINY.image_grid_pinpoints, 28) for row in ROWS for size in row]
+        parts = batch["pixel_values"].split(counts)
+        batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    tiles = []
+    hook = model.vision_tower.register_forward_pre_hook(lambda _, args: tiles.append(len(args[0])))
+    found = model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
+    hook.remove()
+    assert set(tiles) == {sum(len(pixels) for _, pixels, _ in alone)}  # not once for each beam
+    for row, (ids, pixels, sizes) in enumerate(alone):
+        pictures = {"pixel_values": pixels, "image_sizes": sizes} if len(sizes) else {}
+        wanted = model.generate(ids, **pictures, **options)[:, ids.shape[1] :]
+        assert found[2 * row : 2 * row + 2].tolist() == wanted.tolist()
+
+
+@torch.no_grad()
+def test_a_continued_cache_takes_the_pictures_of_the_whole_text_or_of_the_new_text(model):
+    batch, _ = rows_of_pictures()
+    first = model(**batch).past_key_values
+    size, marker = (56, 28), TINY.image_token_index
+    new = torch.randint(5, 90, (3, 6 + TINY.num_picture_tokens(*size)))
+    new[1, 2:-4] = marker  # a new picture in the second row only
+    pixels = torch.randn(num_tiles(*size, TINY.image_grid_pinpoints, 28), 3, 28, 28)
+    ids = torch.cat([batch["input_ids"], new], 1)
+    mask = torch.cat([batch["attention_mask"], torch.ones_like(new)], 1)
+    whole = {
+        "pixel_values": torch.cat([batch["pixel_values"], pixels]),
+        "image_sizes": torch.cat([batch["image_sizes"], torch.tensor([size])]),
+    }
+    latest = {"pixel_values": pixels, "image_sizes": torch.tensor([size])}
+    options = {"attention_mask": mask, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    expected = model.generate(ids, **whole, **options)
+    for pictures in (whole, latest):
+        for copies in (1, 2):
+            found = model.generate(
+                ids,
+                **pictures,
+                **options,
+                past_key_values=first,
+                num_beams=copies,
+                num_return_sequences=copies,
+            )
+            if copies == 1:
+                assert found.tolist() == expected.tolist()
+            assert found.shape[0] == 3 * copies
+
+
 def test_markers_and_pictures_that_do_not_fit_are_refused_by_row(model):
     image = TINY.image_token_index
     pixels, sizes = torch.randn(6, 3, 28, 28), torch.tensor([[28, 84], [20, 20]])

@@ -168,6 +168,25 @@ def test_a_released_folder_loads_and_is_saved_back_identically(released, tmp_pat
     same(again.state_dict(), model.state_dict())
 
 
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:The following device_map keys do not match:UserWarning")
+def test_parts_kept_on_disk_give_the_same_logits(released, tmp_path):
+    folder, _ = released
+    ids = torch.arange(6)[None]
+    pictures = {"pixel_values": torch.randn(2, 3, 28, 28), "image_sizes": torch.tensor([[28, 28]])}
+    ids = torch.cat([ids, torch.full((1, 4 + 2 * 3), 95)], 1)
+    logits = []
+    for place in ("cpu", "disk"):
+        places = {"language_model.model": "cpu", "language_model.lm_head": place}
+        places |= {"vision_tower": place, "multi_modal_projector": "cpu", "image_newline": "cpu"}
+        model = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=torch.float32, device_map=places, offload_folder=tmp_path / "offload"
+        )
+        assert model.language_model.lm_head.weight.is_meta == (place == "disk")
+        logits.append(model(ids, **pictures).logits)
+    assert torch.equal(*logits)
+
+
 def test_a_float32_model_reads_the_same_numbers(released):
     folder, tensors = released
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import MiniMaxConfig, MiniMaxForCausalLM
 
-from vl.models.minimax_vl import MiniMaxVLConfig, MiniMaxVLTextConfig
+from vl.models.minimax_vl import MiniMaxTextForCausalLM, MiniMaxVLConfig, MiniMaxVLTextConfig
 from vl.models.minimax_vl.config_forms import to_minimax
 from vl.models.minimax_vl.interchange import (
     load_transformers_minimax,
@@ -45,6 +45,9 @@ def test_a_checkpoint_of_transformers_gives_the_same_logits(tmp_path):
     theirs = MiniMaxForCausalLM(MiniMaxConfig(**THEIRS)).eval()
     theirs.save_pretrained(tmp_path)
     ours = load_transformers_minimax(tmp_path).eval()
+    direct = MiniMaxTextForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(direct(IDS).logits, ours(IDS).logits)
+    assert direct.config.to_dict() == ours.config.to_dict()
     expected = theirs(IDS, output_router_logits=True)
     found = ours(IDS, output_router_logits=True)
     assert expected.logits.abs().max() > 1.0

@@ -125,6 +125,43 @@ def test_a_head_in_the_models_own_type_is_a_choice():
     assert exact.logits(hidden).dtype == torch.bfloat16
 
 
+def test_autocast_lowers_neither_the_head_nor_the_router(batch):
+    model = copy.deepcopy(MODEL)
+    seen = []
+    for module in (model.language_model.lm_head, layer_of(model).block_sparse_moe.gate):
+        module.register_forward_hook(lambda m, args, out: seen.append((m, args[0], out)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(**batch).logits.dtype == torch.float32
+    assert len(seen) == 2
+    for module, hidden, found in seen:
+        assert torch.equal(found, hidden.float() @ module.weight.T)
+
+
+def layer_of(model):
+    return model.language_model.model.layers[0]
+
+
+def test_a_resized_vocabulary_keeps_the_head_exact(batch):
+    batch.pop("labels")
+    model = copy.deepcopy(MODEL)
+    size = model.config.text_config.vocab_size
+    model.resize_token_embeddings(size + 8, mean_resizing=False)
+    found = model(**batch).logits
+    assert found.shape[-1] == size + 8 == model.config.text_config.vocab_size
+    assert torch.equal(found[..., :size], MODEL(**batch).logits)
+    assert model.to(torch.bfloat16)(**batch).logits.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_adapters_on_all_linear_layers_train_the_router_too(batch):
+    config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    adapted = peft.get_peft_model(copy.deepcopy(MODEL), config)
+    adapted(**batch).loss.backward()
+    trained = {name: param for name, param in adapted.named_parameters() if param.requires_grad}
+    assert any(".block_sparse_moe.gate.lora_A" in name for name in trained)
+    assert not [name for name, param in trained.items() if param.grad is None]
+
+
 @pytest.mark.parametrize("postnorm", [True, False])
 def test_the_residual_weights_enter_as_configured(postnorm):
     weights = {

@@ -162,6 +162,31 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_changes_nothing(value):
     assert torch.equal(model.weight.detach(), before) and model.weight.grad is None
 
 
+def test_weights_of_16_bits_move_by_updates_below_their_last_digit():
+    """40 steps of 1e-4 move a weight of 1 by 0.004; one alone rounds to nothing (1 / 256)."""
+
+    def run(model, optimizers, num_steps):
+        for _ in range(num_steps):
+            model.weight.grad = torch.ones_like(model.weight)
+            optimizers.step(10.0)
+        return model.weight.detach().clone()
+
+    def new():
+        model = nn.Linear(1, 1, bias=False).to(torch.bfloat16)
+        with torch.no_grad():
+            model.weight.fill_(1.0)
+        return model, Optimizers(model, AdamWConfig(lr=1e-4))
+
+    model, optimizers = new()
+    run(model, optimizers, 15)
+    again, other = new()
+    again.load_state_dict(model.state_dict())
+    other.load_state_dict(optimizers.state_dict())
+    found = run(model, optimizers, 25)
+    assert found.item() == pytest.approx(0.996, abs=1e-3) and found.dtype == torch.bfloat16
+    assert torch.equal(run(again, other, 25), found)
+
+
 def test_a_model_that_is_frozen_throughout_is_refused():
     model = nn.Linear(2, 1).requires_grad_(False)
     with pytest.raises(ValueError, match="every part of the model is frozen"):
@@ -181,7 +206,7 @@ def test_a_restored_state_continues_bit_for_bit(config, tmp_path):
     def new():
         torch.manual_seed(0)
         model = nn.ModuleDict({"a": nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(3, 5)])})})
-        return model, Optimizers(model, config)
+        return model, Optimizers(model, AdamWConfig(lr=1e-4))
 
     straight, whole = new()
     steps(straight, whole, 0, 6)

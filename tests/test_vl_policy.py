@@ -140,6 +140,29 @@ def test_markers_say_where_pictures_stand_and_without_them_they_come_first():
     assert (first - by_hand(inside)).abs().max() > 1e-3
 
 
+def test_questions_with_and_without_markers_are_read_together():
+    features, (inside,) = two_pictures("how many dots<image> are there? <image>read the word")
+    questions = [inside, Question(owner=0, text="the cat")]
+    answers = [POLICY.encode_answer("the cat"), POLICY.encode_answer("\\boxed{3}")]
+    found = POLICY.score(POLICY.read(features, questions), [0, 1], answers).logprobs
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        alone = POLICY.score(POLICY.read(features, [question]), [0], [answer]).logprobs[0]
+        torch.testing.assert_close(found[row, : len(answer)], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_of_16_bits_sees_reads_and_scores():
+    policy = tiny_policy()
+    policy.model.to(torch.bfloat16)
+    corpus = corpus_of(1, 1)
+    answers = [policy.encode_answer("the cat")] * 2
+    memory = policy.read(features_of(policy, corpus), questions_of(corpus))
+    found = policy.score(memory, [0, 1], answers)
+    expected = POLICY.score(
+        POLICY.read(features_of(POLICY, corpus), questions_of(corpus)), [0, 1], answers
+    )
+    torch.testing.assert_close(found.logprobs, expected.logprobs, rtol=0.02, atol=0.02)
+
+
 def test_a_text_with_too_few_markers_is_refused():
     with pytest.raises(ValueError, match="1 <image> markers for 2 pictures"):
         POLICY.read(*two_pictures("what is <image> this?"))

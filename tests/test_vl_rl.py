@@ -259,7 +259,7 @@ def test_features_of_frozen_pictures_are_computed_once(monkeypatch):
     )
     first = stage.sight.features([0, 2, 0])
     again = stage.sight.features([2, 1])
-    assert calls == [2, 1]
+    assert calls == [1, 1, 1]  # each alone
     assert first[1] is again[0] and first[0] is first[2]
 
 
@@ -308,6 +308,26 @@ def test_several_passes_over_a_batch_are_several_optimizer_steps(monkeypatch):
     stage.optimizers.step = lambda limit: steps.append(step(limit)) or steps[-1]
     stage.run_step(0)
     assert len(steps) == 6
+
+
+def test_pictures_are_shared_out_evenly_over_the_updates(monkeypatch):
+    """Five pictures in four updates are four updates, not three of two, two and one."""
+    judge_all(monkeypatch, lambda i, v: replace(v, score=float(i % 2), reward=float(i % 2)))
+    stage = make(1, 1, 1, 1, 1, updates_per_rollout=4, pictures_per_step=5)
+    steps = []
+    step = stage.optimizers.step
+    stage.optimizers.step = lambda limit: steps.append(step(limit)) or steps[-1]
+    stage.run_step(0)
+    assert len(steps) == 4
+
+
+def test_a_step_that_finds_no_group_with_spread_changes_nothing(monkeypatch):
+    judge_all(monkeypatch, lambda i, v: replace(v, score=1.0, reward=1.0))
+    stage = make(dynamic_sampling=DynamicSampling(max_extra_batches=1), updates_per_rollout=2)
+    before = [param.detach().clone() for param in stage.policy.model.parameters()]
+    values = stage.run_step(0)
+    assert values["loss"] == 0.0 and values["sampling/kept"] == 0.0
+    assert all(map(torch.equal, before, stage.policy.model.parameters()))
 
 
 def test_groups_without_spread_are_replaced_and_a_resumed_stage_draws_the_same(monkeypatch):

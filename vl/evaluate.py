@@ -56,6 +56,7 @@ def evaluate(
         on_batch: called with (pictures done, pictures in all).
         pictures: of the corpus, to be asked about; None = all.
     """
+    was_training = policy.model.training
     policy.model.eval()
     size = config.pictures_per_batch
     asked = corpus.pictures if pictures is None else tuple(pictures)
@@ -74,6 +75,7 @@ def evaluate(
         for batch, answers in zip(some, shards.map(answer, some), strict=True):
             lines += batch.judge(answers, config, phase)
             on_batch(batch.start + len(batch.pictures), len(asked))
+    policy.model.train(was_training)
     return lines
 
 

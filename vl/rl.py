@@ -233,7 +233,11 @@ class RlStage:
             if self.shards.processes.is_main:
                 self.endpoint.push(self.policy)
             self.shards.processes.wait()
+        model = self.policy.model
+        was_training = model.training
+        model.eval()  # in training, gradient checkpointing would drop the answers' caches
         found = self.shards.map(sample if self.endpoint is None else ask, range(len(parts)))
+        model.train(was_training)
         return [
             Asked(row, draw.picture.index, text, rollouts)
             for part, groups in zip(posed, found, strict=True)

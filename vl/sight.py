@@ -39,8 +39,9 @@ class Sight:
         if self._is_frozen:
             new = [index for index in wanted if index not in self._features]
             if new:
+                # each alone: a batch would round otherwise than the one that a resumed run makes
                 with torch.no_grad():
-                    found = self._policy.features([self._encode(index) for index in new])
+                    found = [self._policy.features([self._encode(index)])[0] for index in new]
                 self._features.add(dict(zip(new, found, strict=True)), keep=wanted)
             return
         new = [index for index in wanted if index not in self._pixels]

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from vl.policy import AnswerScores, Branches, Question
+from vl.precision import in_compute_type
 from vl.saving import save_weights
 from vl.text import pad_right
 
@@ -55,6 +56,8 @@ class HfPolicy:
     """Picture and video marks: never drawn, and log-probs are normalised without them."""
     parts: Mapping[str, tuple[str, ...]]
     fp32_head: bool
+    autocast: bool = False
+    """Layers multiply in bfloat16; weights and head stay as they are."""
 
     @classmethod
     def load(
@@ -135,6 +138,7 @@ class HfPolicy:
             found |= dict(zip(indices, seen, strict=True))
         return [found[index] for index in range(len(entries))]
 
+    @in_compute_type
     def _see(self, entries: Sequence[Pixels]) -> list[Features]:
         names = entries[0].inputs
         batch = {
@@ -191,6 +195,7 @@ class HfPolicy:
     def _prompt(self, features: Sequence[Features], question: Question) -> list[int]:
         return self.render.prompt(features[question.owner].expansions, question.text)
 
+    @in_compute_type
     def run(
         self, ids: Int[Tensor, "row token"], entries: Sequence[Features], **options: Any
     ) -> tuple[Float[Tensor, "row token hidden"], Int[Tensor, "3 row token"] | None]:
@@ -283,6 +288,7 @@ class HfPolicy:
         states = later.new_zeros(len(is_first), later.shape[-1])
         return states.index_put((is_first,), first).index_put((~is_first,), later)
 
+    @in_compute_type
     def extend(
         self, ids: Int[Tensor, " token"], positions: Int[Tensor, " token"], tree: Any
     ) -> Float[Tensor, "token hidden"]:

@@ -63,6 +63,9 @@ def _attention(
         layer = module.layer_idx
         assert isinstance(layer, int)
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if torch.is_autocast_enabled(query.device.type):  # rotary positions were in float32
+            kind = torch.get_autocast_dtype(query.device.type)
+            query, key, value = query.to(kind), key.to(kind), value.to(kind)
         found = tree.attend(layer, query, key, value, scale)
         if found is not None:
             return found.transpose(1, 2), None

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from vl.precision import in_compute_type
+
 from .hf_attention import Decoding
 from .hf_memory import Chunk, Features
 
@@ -63,6 +65,7 @@ class PlainBranches:
         copies: int,
     ) -> None:
         self._policy, self._head = policy, policy.head()
+        self.model, self.autocast = policy.model, policy.autocast
         self._caches: list[Any] = []
         self._counts: list[int] = []
         positions: list[Tensor] = []
@@ -84,6 +87,7 @@ class PlainBranches:
         return _logits(self._hidden, self._head)
 
     @torch.no_grad()
+    @in_compute_type
     def extend(self, tokens: Int[Tensor, " row"]) -> None:
         """Appends one token to every row."""
         ids = tokens.to(self._positions.device).split(self._counts)

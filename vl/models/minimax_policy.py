@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_specs import IMAGE_MARKER
 from vl.policy import AnswerScores, Question
+from vl.precision import in_compute_type
 from vl.saving import save_weights
 from vl.text import Padded, TextEncoder, pad_right
 
@@ -62,6 +63,8 @@ class MiniMaxPolicy:
     text: TextEncoder
     forbidden: Bool[Tensor, " vocab"]
     """Token ids that sampling must never draw; log-probs are normalised without them."""
+    autocast: bool = False
+    """Layers multiply in bfloat16; weights and head stay as they are."""
 
     @classmethod
     def build(
@@ -112,12 +115,14 @@ class MiniMaxPolicy:
         inputs = processor(list(images), return_tensors="pt")
         return Tiles(inputs["pixel_values"], inputs["image_sizes"])
 
+    @in_compute_type
     def patches(self, entries: Sequence[Tiles]) -> Float[Tensor, "picture patch width"]:
         """The vision tower's features of one-tile pictures."""
         pixels = torch.cat([entry.pixels for entry in entries])
         normal = self.processor.image_processor.normalise(pixels)
         return self.model.vision_tower(normal.to(self.model.dtype))
 
+    @in_compute_type
     def features(self, entries: Sequence[Tiles]) -> list[Seen]:
         """Image tokens of each entry."""
         if entries[0].sizes is None:
@@ -132,6 +137,7 @@ class MiniMaxPolicy:
             seen.append(Seen(torch.cat(tokens), tuple(len(one) for one in tokens)))
         return seen
 
+    @in_compute_type
     def project(
         self, patches: Float[Tensor, "picture patch width"], counts: Sequence[int]
     ) -> list[Seen]:
@@ -142,6 +148,7 @@ class MiniMaxPolicy:
             Seen(part.flatten(0, 1), (each,) * len(part)) for part in tokens.split(list(counts))
         ]
 
+    @in_compute_type
     def read(self, features: Sequence[Seen], questions: Sequence[Question]) -> MiniMaxVLCache:
         """Memory after each question, without the assistant's header."""
         if any(IMAGE_MARKER in question.text for question in questions):
@@ -151,6 +158,7 @@ class MiniMaxPolicy:
         cache = self._select(pictures, [question.owner for question in questions])
         return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).cache
 
+    @in_compute_type
     def _read_pictures(self, features: Sequence[Seen]) -> MiniMaxVLCache:
         """Memory after the turn's opening and each entry's pictures."""
         opening, image_id = self.text.opening, self.model.config.image_token_index
@@ -246,6 +254,7 @@ class MiniMaxPolicy:
         memory = self.read(entries, alone)
         return self.score(memory, range(len(answers)), answers, temperature=temperature)
 
+    @in_compute_type
     def _read_after(self, cache: MiniMaxVLCache, rows: Sequence[Sequence[int]]) -> Tensor:
         padded: Padded = pad_right(rows, self.text.pad_id)
         return self.model.decode(self.model.embed(padded.ids), padded.valid, cache).hidden
@@ -318,6 +327,7 @@ class MiniMaxBranches:
 
     def __init__(self, policy: MiniMaxPolicy, cache: MiniMaxVLCache) -> None:
         self._policy, self._cache = policy, cache
+        self.model, self.autocast = policy.model, policy.autocast
         header = torch.tensor(policy.text.header).expand(cache.valid.shape[0], -1)
         self._hidden = self._advance(header)
 
@@ -333,8 +343,9 @@ class MiniMaxBranches:
         """Drops all other rows."""
         self._cache, self._hidden = self._cache.select(rows), self._hidden[rows]
 
+    @in_compute_type
     def _advance(self, tokens: Tensor) -> Tensor:
-        model = self._policy.model
+        model = self.model
         output = model.decode(model.embed(tokens), None, self._cache)
         self._cache = output.cache
         return output.hidden[:, -1]

@@ -18,7 +18,7 @@ from .checkpoint_names import IGNORED_KEYS, missing_on_disk, refuse_other_keys
 from .configuration import MiniMaxVLTextConfig
 from .moe import Experts, load_balancing_loss
 from .packing import documents_of
-from .text import MiniMaxTextModel, TextOutput, TextWithHead, next_token_logits
+from .text import LanguageHead, MiniMaxTextModel, TextOutput, TextWithHead
 from .vision import VisionAttention, VisionEmbeddings, VisionMlp
 
 
@@ -135,12 +135,16 @@ class CausalDecoder:
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replaces the language-model head."""
+        if type(new_embeddings) is nn.Linear:  # transformers makes one to resize the vocabulary
+            with torch.device("meta"):
+                head = LanguageHead(self.config.get_text_config())
+            head.weight, head.out_features = new_embeddings.weight, new_embeddings.out_features
+            new_embeddings = head
         self.decoder.lm_head = new_embeddings
 
     def logits(self, hidden: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
         """Next-token logits, in float32 unless `lm_head_fp32` is off."""
-        exact = self.config.get_text_config().lm_head_fp32
-        return next_token_logits(self.decoder.lm_head, hidden, exact=exact)
+        return self.decoder.lm_head(hidden)
 
     def decode(
         self,
@@ -278,7 +282,7 @@ class MiniMaxTextForCausalLM(  # pyright: ignore[reportIncompatibleMethodOverrid
     def __init__(self, config: MiniMaxVLTextConfig) -> None:
         super().__init__(config)
         self.model = MiniMaxTextModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head: nn.Linear = LanguageHead(config)
         self.post_init()
 
     @property

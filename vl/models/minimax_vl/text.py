@@ -281,22 +281,28 @@ def _cache_after(
     return MiniMaxVLCache(layers=layers, valid=every, all_valid=all_valid)
 
 
+class LanguageHead(nn.Linear):
+    """Next-token logits, in float32 unless `lm_head_fp32` is off (MiniMax-M1 report, section 3.2).
+
+    A module that is called, so that adapters and offloading around it work.
+    """
+
+    def __init__(self, config: MiniMaxVLTextConfig) -> None:
+        super().__init__(config.hidden_size, config.vocab_size, bias=False)
+        self.config = config
+
+    def forward(self, input: Float[Tensor, "... hidden"]) -> Float[Tensor, "... vocab"]:
+        """Logits; autocast does not lower the exact ones."""
+        if not self.config.lm_head_fp32:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.float(), self.weight.float())
+
+
 class TextWithHead(nn.Module):
     """The decoder with its language-model head, under the released module names."""
 
     def __init__(self, config: MiniMaxVLTextConfig) -> None:
         super().__init__()
         self.model = MiniMaxTextModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-
-def next_token_logits(
-    head: nn.Module, hidden: Float[Tensor, "... hidden"], *, exact: bool
-) -> Float[Tensor, "... vocab"]:
-    """Logits; `exact` computes them in float32 (MiniMax-M1 report, section 3.2)."""
-    if not exact:
-        return head(hidden)
-    if type(head) is nn.Linear:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(hidden.float(), head.weight.float())
-    return head(hidden).float()  # an adapter around the head computes in its own type
+        self.lm_head: nn.Linear = LanguageHead(config)

@@ -54,7 +54,8 @@ class VisionEmbeddings(nn.Module):
         if hasattr(self, "class_embedding"):
             first = self.class_embedding.expand(patches.shape[0], 1, -1)
             patches = torch.cat([first, patches], dim=1)
-        return patches + self.position_embedding.weight
+        every = torch.arange(patches.shape[1], device=patches.device)
+        return patches + self.position_embedding(every)
 
 
 class VisionAttention(nn.Module):
@@ -248,5 +249,5 @@ def pack_picture(
     top = (rows * cells - kept_rows) // 2
     left = (columns * cells - kept_columns) // 2
     kept = whole[top : top + kept_rows, left : left + kept_columns]
-    ends = newline.to(kept.dtype).expand(kept_rows, 1, -1)
+    ends = newline.to(kept).expand(kept_rows, 1, -1)
     return torch.cat([tiles[0], torch.cat([kept, ends], dim=1).flatten(0, 1)])
