@@ -155,8 +155,8 @@ def run(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> None:
     start = json.loads((options.out / "start.json").read_text())["summary"]
-    show(f"start: greedy {_percent(start, 'greedy')}, mean of 4 {_percent(start, 'avg@4')}; ")
-    show(f"held-out rows: {start['macro']['greedy']['n']}\n")
+    levels = [f"{name} {_percent(start, name):.1f}" for name in ("greedy", "avg@4", "pass@4")]
+    show(f"start: {', '.join(levels)}; held-out rows: {start['macro']['greedy']['n']}\n")
     show("| arm | greedy, by seed | mean of 4, by seed | pass@4 |\n| --- | --- | --- | --- |")
     found = {arm: _of_arm(options.out, arm) for arm in ARMS}
     for arm, seeds in found.items():
