@@ -109,10 +109,13 @@ def _train(arguments: argparse.Namespace) -> int:
             progress=progress,
             processes=processes,
         )
+        processes.wait()
     except (Interrupted, KeyboardInterrupt) as stop:
         raise KeyboardInterrupt(_how_to_go_on(str(stop), out, arguments.cache)) from None
     except (EarlyStop, TooManyUnscored) as error:
         raise ValueError(str(error)) from error
+    finally:
+        processes.leave()
     progress.note(f"report: {report}")
     return 0
 

@@ -69,4 +69,7 @@ def run(out: Path, processes: Processes = ALONE) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run(Path(sys.argv[1]), launched_processes())
+    launched = launched_processes()
+    run(Path(sys.argv[1]), launched)
+    launched.wait()
+    launched.leave()

@@ -53,6 +53,11 @@ class Processes:
         if self.size > 1:
             distributed.barrier()
 
+    def leave(self) -> None:
+        """Ends the exchange, at the very end; a process that exits inside it may abort instead."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's values, in place."""
         if self.size > 1:
