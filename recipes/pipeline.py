@@ -96,16 +96,15 @@ class _Stages:
         sft_key = content_key(align_key, content["sft"], content["data"]["sft_weights"])
         seconds: dict[str, StageSeconds] = {}
 
-        align = self._align_stage()
-        if align is not None:
-            seconds["align"] = self._kept_stage(align, align_key)
-            align = None  # with its pictures
+        # stages are made where they run and dropped after it, with the pictures they remember
+        if self._is_aligned():
+            seconds["align"] = self._kept_stage(self._align_stage(), align_key)
         evaluate_phase(run, "init")
 
         if recipe.sft is not None:
             order = run.stream("sft", recipe.data.sft_weights)
-            stage = self._sft_stage(order, recipe.sft, "sft")
-            seconds["sft"] = self._kept_stage(stage, sft_key)
+            sft = self._sft_stage
+            seconds["sft"] = self._kept_stage(sft(order, recipe.sft, "sft"), sft_key)
             evaluate_phase(run, "sft")
         start = _copy(run.policy.model.state_dict()) if recipe.control else {}
 
@@ -116,17 +115,21 @@ class _Stages:
         if run.processes.is_main:
             write_summary(run, seconds)
 
-    def _align_stage(self) -> AlignStage | None:
-        """Stage 1; None where there is nothing to align."""
-        run, recipe = self.run, self.run.recipe
-        head, policy = run.head, run.policy
-        if recipe.align is None or head is None or not isinstance(policy, MiniMaxPolicy):
-            return None
-        if not head.labels:
+    def _is_aligned(self) -> bool:
+        """Whether stage 1 is asked for, and has something to learn from."""
+        run = self.run
+        if run.recipe.align is None or run.head is None:
+            return False
+        if not run.head.labels:
             run.progress.note("align: left out, no training row says in `objects` what is shown")
-            return None
+        return bool(run.head.labels)
+
+    def _align_stage(self) -> AlignStage:
+        run, config = self.run, self.run.recipe.align
+        head, policy = run.head, run.policy
+        assert config is not None and head is not None and isinstance(policy, MiniMaxPolicy)
         annotated = run.stream("align", run.unannotated)
-        return AlignStage(policy, head, run.train, annotated, recipe.align, run.shards)
+        return AlignStage(policy, head, run.train, annotated, config, run.shards)
 
     def _sft_stage(self, order: Stream, config: SftConfig, name: str) -> SftStage:
         run = self.run

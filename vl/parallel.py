@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .processes import ALONE, Processes
+from .processes import ALONE, Processes, evenly
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,8 +44,7 @@ class Shards:
     def split(self, items: Sequence[T]) -> list[list[T]]:
         """Consecutive parts of nearly equal size; never an empty one."""
         count = min(self.num_shards, len(items))
-        bounds = [len(items) * part // count for part in range(count + 1)]
-        return [list(items[a:b]) for a, b in pairwise(bounds)]
+        return [list(items[part.start : part.stop]) for part in evenly(len(items), count)]
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Results in the order of the items; with several processes they must pickle."""

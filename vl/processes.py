@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,12 @@ from torch import Tensor, distributed, nn
 T = TypeVar("T")
 
 _BUCKET_NUMEL = 16 * 2**20
+
+
+def evenly(count: int, parts: int) -> list[range]:
+    """Positions 0 ... count - 1 in consecutive parts of nearly equal number."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [range(start, end) for start, end in pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Processes:
 
     def own(self, count: int) -> range:
         """Positions of this process among `count` items: consecutive, of nearly equal number."""
-        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return evenly(count, self.size)[self.rank]
 
     def gather(self, mine: Sequence[T]) -> list[T]:
         """The items of all processes, those of the first process first; they must pickle."""

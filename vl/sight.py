@@ -62,11 +62,6 @@ class Sight:
             self.prepare(indices)
         return [self._features[index] for index in indices]
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes remembered."""
-        return self._pixels.num_bytes + self._features.num_bytes
-
     def _encode(self, index: int) -> Any:
         images = self._corpus.pictures[index].images
         return self._policy.encode([image.open() for image in images])

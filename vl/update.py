@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from .losses import CispoConfig, policy_loss
 from .optim import Optimizers
 from .parallel import Shards
 from .policy import AnswerScores, Policy, Question, Scorer
+from .processes import evenly
 from .rollout import Rollout
 from .rollout_correction import rollout_correction
 from .rollout_match import RolloutMatch, match_of
@@ -88,12 +89,11 @@ class PolicyUpdate:
         rows = self._prepare(runs)
         # as equal as they come: 5 pictures in 4 updates are 1, 1, 1, 2; none at all is one step
         num_updates = max(1, min(config.updates_per_rollout, len(runs)))
-        bounds = [len(runs) * part // num_updates for part in range(num_updates + 1)]
+        parts = [slice(p.start, p.stop) for p in evenly(len(runs), num_updates)]
         measured: dict[str, list[float]] = {}
         self.match = None
         for _ in range(config.epochs_per_rollout):
-            for start, end in pairwise(bounds):
-                part = slice(start, end)
+            for part in parts:
                 for name, value in self._step(runs[part], rows[part]).items():
                     measured.setdefault(name, []).append(value)
         # a step without any advantage has a loss of 0 and no other number
